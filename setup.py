@@ -1,0 +1,39 @@
+"""Installation of tinymaml; build and tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+version = re.search(r'__version__ = "(.+)"', (root / "tinymaml/__init__.py").read_text()).group(1)
+
+extras = {
+    "gpu": ["cupy-cuda12x>=13; platform_system != 'Darwin'"],
+    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "pillow>=10"],
+    "reference": ["torch>=2.2", "jax>=0.4.30", "autograd>=1.7"],
+    "notebooks": ["jupyterlab>=4", "nbconvert>=7", "ipywidgets>=8"],
+}
+# One machine has one version of CUDA, so CUDA 13 has an extra of its own.
+extras["gpu-cuda13"] = ["cupy-cuda13x>=13.6"]
+
+setup(
+    name="tinymaml",
+    version=version,
+    description="Model-Agnostic Meta-Learning from scratch on NumPy and CuPy, made for teaching",
+    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["tinymaml", "tinymaml.*"]),
+    package_data={"tinymaml": ["*.npz"]},
+    install_requires=["numpy>=1.26", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
+    extras_require=extras,
+    entry_points={"console_scripts": ["tinymaml = tinymaml.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Intended Audience :: Education",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,180 @@
+"""grad(): the walk back through the graph."""
+
+import numpy as np
+
+from .backend import asarray
+from .ops import sum_to
+from .structure import leaves, names, rebuild
+from .tensor import Tensor, recording
+
+
+def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=False):
+    """Differentiate outputs with respect to inputs.
+
+    Parameters
+    ----------
+    outputs : Tensor, or list, tuple or dict of them
+        What is differentiated; their cotangents are summed.
+    inputs : Tensor, or list, tuple or dict of them
+        With respect to what; leaves or any tensor on the way.
+    grad_outputs : as ``outputs``, optional
+        The cotangent of each output, of its shape; 1 for a scalar output by default.
+    create_graph : bool
+        Record the derivative, so that it can be differentiated in turn.
+    allow_unused : bool
+        Give None for an input that the outputs do not depend on, where otherwise that is an error.
+
+    Returns
+    -------
+    as ``inputs``
+        The gradients, each of its input's shape and dtype. Nothing is written into any tensor.
+
+    Raises
+    ------
+    ValueError
+        If an output is no scalar and has no cotangent, an input is unused, or either does not
+        require a gradient; the sentence names which.
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> x = tm.tensor(3.0, requires_grad=True)
+    >>> first = tm.grad(x**3, x, create_graph=True)
+    >>> first.item(), tm.grad(first, x).item()
+    (27.0, 18.0)
+    """
+    targets = _tensors(inputs, "inputs")
+    seeds = _seeds(outputs, grad_outputs, create_graph)
+    with recording(create_graph):
+        cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
+    gradients = []
+    for name, target in zip(names(inputs), targets):
+        g = cotangents.get(target.node)
+        if g is None and not allow_unused:
+            raise ValueError(
+                f"inputs{name} of shape {target.shape} is not used by the outputs, so its gradient "
+                "is zero; leave it out, or pass allow_unused=True to get None for it"
+            )
+        if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
+            g = np.asarray(g)
+        gradients.append(g if g is None or type(g) is Tensor else Tensor(g))
+    return rebuild(inputs, iter(gradients))
+
+
+def _walk_back(seeds, inputs, create_graph):
+    """Return the cotangents, by node, of the inputs that the seeds' nodes depend on.
+
+    ``seeds`` are pairs of a node and its cotangent. A cotangent is a raw array, or a tensor if
+    ``create_graph``: the derivative expressions are the same for both.
+    """
+    order = _needed(seeds, inputs)
+    keep = set(inputs)
+    cotangents, owned = {}, set()
+
+    def add(node, g):
+        if g.shape != node.shape:
+            g = sum_to(g, node.shape)
+        if g.dtype != node.dtype:
+            g = g.astype(node.dtype)
+        before = cotangents.get(node)
+        if before is None:
+            cotangents[node] = g
+        elif create_graph or node.shape == ():
+            cotangents[node] = before + g
+        elif node in owned:  # the sum is our own array, so it may be changed in place
+            np.add(before, g, out=before)
+        else:
+            cotangents[node] = before + g
+            owned.add(node)
+
+    for node, g in seeds:
+        if node in order:
+            add(node, g)
+    for node in reversed(order):
+        g = cotangents.get(node)
+        if g is None or node.op is None:
+            continue
+        if node not in keep:
+            del cotangents[node]
+            owned.discard(node)
+        op, args, static, y = node.op, node.args, node.static, node.y
+        if y is None:
+            y = node  # no derivative wants its values; the node has its shape
+        elif create_graph:
+            y = Tensor(y, node)
+        if not create_graph:
+            args = [a.data if type(a) is Tensor else a for a in args]
+        for i, parent in enumerate(order[node]):
+            if parent is None:
+                continue
+            if op.each is not None:
+                add(parent, op.each(i, g, y, *args, **static))
+            elif i < len(op.vjps) and op.vjps[i] is not None:
+                add(parent, op.vjps[i](g, y, *args, **static))
+    return cotangents
+
+
+def _needed(seeds, inputs):
+    """Return the nodes between the seeds and the inputs, oldest first, with their needed parents.
+
+    Nodes made before the oldest input cannot depend on any, so the search stops there: the inner
+    gradient of MAML's step k does not walk through steps 1 to k - 1.
+    """
+    oldest = min((node.order for node in inputs), default=0)
+    found = {}
+    stack = [node for node, _ in seeds]
+    while stack:
+        node = stack.pop()
+        if node in found or node.order < oldest:
+            continue
+        parents = found[node] = node.parents()
+        stack += [parent for parent in parents if parent is not None]
+    needed = set(inputs)
+    order = {}
+    for node in sorted(found, key=lambda node: node.order):
+        parents = [parent if parent in needed else None for parent in found[node]]
+        if node in needed or any(parent is not None for parent in parents):
+            needed.add(node)
+            order[node] = parents
+    return order
+
+
+def _tensors(structure, what):
+    """Return the tensors of a structure, each of which must require a gradient."""
+    tensors = leaves(structure)
+    for name, tensor in zip(names(structure), tensors):
+        if type(tensor) is not Tensor:
+            raise TypeError(f"{what}{name} is {type(tensor).__name__}, but grad needs a Tensor")
+        if tensor.node is None:
+            raise ValueError(
+                f"{what}{name} of shape {tensor.shape} does not require a gradient; make it with "
+                "tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not detach it"
+            )
+    return tensors
+
+
+def _seeds(outputs, grad_outputs, create_graph):
+    """Return the (node, cotangent) pairs that the walk starts from."""
+    tensors = _tensors(outputs, "outputs")
+    given = [None] * len(tensors) if grad_outputs is None else leaves(grad_outputs)
+    if len(given) != len(tensors):
+        raise ValueError(
+            f"grad_outputs has {len(given)} entries for {len(tensors)} outputs; give one for each"
+        )
+    seeds = []
+    for name, y, g in zip(names(outputs), tensors, given):
+        if g is None:
+            if y.shape != ():
+                raise ValueError(
+                    f"outputs{name} has shape {y.shape}, not a scalar's (); "
+                    "sum it, or pass grad_outputs of that shape"
+                )
+            g = Tensor(np.ones_like(y.data))
+        elif np.shape(g) != y.shape:
+            raise ValueError(
+                f"grad_outputs{name} has shape {np.shape(g)}, but its output has shape {y.shape}"
+            )
+        if type(g) is not Tensor:
+            g = Tensor(asarray(g, y.dtype))
+        seeds.append((y.node, g if create_graph else g.data))
+    return seeds

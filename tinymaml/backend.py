@@ -1,0 +1,125 @@
+"""Which array library is in use, and the few places where its name matters.
+
+Every op calls NumPy functions, and a CuPy array answers those by itself. Only *new* arrays
+have to be told where to live; that is what this module is for.
+"""
+
+import importlib
+import os
+from contextlib import contextmanager
+
+import numpy as np
+
+_modules = {"numpy": np}
+_current = None  # decided on first use, so that importing never fails
+
+
+def _load(name):
+    """Return the array module called ``name``, or say in one sentence why there is none."""
+    if name in _modules:
+        return _modules[name]
+    if name != "cupy":
+        raise ValueError(f"backend {name!r} is unknown; choose 'numpy' or 'cupy'")
+    install = "pip install 'tinymaml[gpu]' (or cupy-cuda12x for CUDA 12, cupy-cuda13x for CUDA 13)"
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        raise RuntimeError(
+            f"backend 'cupy' was asked for but CuPy is not installed; run {install}"
+        ) from error
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception:  # a missing driver surfaces as one of several CUDA errors
+        devices = 0
+    if not devices:
+        raise RuntimeError(
+            "backend 'cupy' was asked for and CuPy is installed, but it finds no NVIDIA GPU; "
+            f"use the backend 'numpy', or check the driver and that CuPy matches it: {install}"
+        )
+    _modules["cupy"] = cupy
+    return cupy
+
+
+def set_backend(name):
+    """Choose the array library for new tensors, for the whole process.
+
+    Parameters
+    ----------
+    name : {"numpy", "cupy"}
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    RuntimeError
+        If CuPy or a GPU is missing; the sentence has the install command.
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> tm.set_backend("numpy")
+    >>> tm.get_backend()
+    'numpy'
+    """
+    global _current
+    _load(name)
+    _current = name
+
+
+def get_backend():
+    """Return the name of the current backend.
+
+    It is ``"numpy"`` unless :func:`set_backend` or the variable ``TINYMAML_BACKEND`` says otherwise.
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> tm.get_backend()
+    'numpy'
+    """
+    if _current is None:
+        set_backend(os.environ.get("TINYMAML_BACKEND") or "numpy")
+    return _current
+
+
+@contextmanager
+def use_backend(name):
+    """Choose the array library inside a ``with`` block, for the whole process.
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> with tm.use_backend("numpy"):
+    ...     type(tm.tensor([1.0]).data).__name__
+    'ndarray'
+    """
+    before = get_backend()
+    set_backend(name)
+    try:
+        yield
+    finally:
+        set_backend(before)
+
+
+def array_module(array):
+    """Return the module (NumPy, CuPy) that ``array`` belongs to."""
+    if isinstance(array, np.ndarray):
+        return np
+    for module in _modules.values():
+        if isinstance(array, module.ndarray):
+            return module
+    return np
+
+
+def asarray(data, dtype=None):
+    """Return ``data`` as an array of the current backend, without a copy where possible."""
+    module = _load(get_backend())
+    if module is np and array_module(data) is not np:
+        data = to_numpy(data)
+    return module.asarray(data, dtype=dtype)
+
+
+def to_numpy(array):
+    """Return ``array`` on the host as ``numpy.ndarray``."""
+    module = array_module(array)
+    return np.asarray(array) if module is np else module.asnumpy(array)

@@ -1,0 +1,271 @@
+"""Transforms of plain functions: from a function of arrays to a function of arrays.
+
+Each transform wraps its arrays in fresh tensors, runs the function, and walks back. While one
+transform runs inside another, the inner one records its own derivative, so they nest to any order.
+"""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+
+from . import backend
+from .autograd import grad as _grad
+from .ops.elementwise import positive
+from .ops.shape import reshape, stack
+from .structure import leaves, map_leaves, rebuild
+from .tensor import Tensor, leaf, recording
+
+
+class _Depth(threading.local):
+    transforms = 0
+
+
+_depth = _Depth()
+
+
+@contextmanager
+def _transform():
+    """Count the transforms that are running in this thread, and record inside them."""
+    _depth.transforms += 1
+    try:
+        with recording(True):
+            yield
+    finally:
+        _depth.transforms -= 1
+
+
+def _variable(x):
+    """Return a fresh tensor for one array: a new leaf, or a copy that is tied to a tensor."""
+    if type(x) is Tensor and x.node is not None:
+        return positive(x)
+    array = backend.asarray(x.data if type(x) is Tensor else x)
+    if isinstance(x, (int, float)):
+        array = array.astype(float)
+    return Tensor(array, leaf(array))
+
+
+def _inner(*inputs):
+    """Whether the result must itself be differentiable: inside a transform, or of tensors."""
+    return _depth.transforms > 1 or any(type(x) is Tensor for x in leaves(inputs))
+
+
+def _plain(structure):
+    return map_leaves(lambda t: t.data if type(t) is Tensor else t, structure)
+
+
+def _gradients(outputs, inputs, cotangents, create_graph):
+    """Walk back; zeros for inputs (and outputs) that are not connected."""
+    pairs = [
+        (y, g)
+        for y, g in zip(leaves(outputs), leaves(cotangents))
+        if type(y) is Tensor and y.node is not None
+    ]
+    flat = leaves(inputs)
+    if not pairs:
+        found = [None] * len(flat)
+    else:
+        ys, gs = zip(*pairs)
+        found = _grad(ys, flat, gs, create_graph=create_graph, allow_unused=True)
+    return rebuild(
+        inputs,
+        iter([Tensor(np.zeros_like(x.data)) if g is None else g for x, g in zip(flat, found)]),
+    )
+
+
+def _scalar(y):
+    if np.shape(y) != ():
+        raise ValueError(
+            f"grad needs a function with a scalar result, but it has shape {np.shape(y)}; "
+            "sum it, or use jacobian or vjp"
+        )
+    return y
+
+
+def value_and_grad(f, argnums=0):
+    """Return a function that gives f's value and its gradient.
+
+    Parameters
+    ----------
+    f : function
+        Of arrays or structures of them; its result is a scalar.
+    argnums : int or tuple of int
+        The positional arguments to differentiate.
+
+    Returns
+    -------
+    function
+        With f's arguments; gives ``(value, gradient)``, the gradient structured like the argument,
+        a tuple of such if ``argnums`` is one.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.func.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+    (array(5.), array([2., 4.]))
+    """
+    many = isinstance(argnums, (tuple, list))
+
+    def value_and_gradient(*args, **kwargs):
+        with _transform():
+            inner = _inner(args)
+            args = list(args)
+            positions = argnums if many else [argnums]
+            for i in positions:
+                args[i] = map_leaves(_variable, args[i])
+            y = _scalar(f(*args, **kwargs))
+            gradient = _gradients([y], [args[i] for i in positions], [np.ones(())], inner)
+        result = (y, tuple(gradient) if many else gradient[0])
+        return result if inner else _plain(result)
+
+    return value_and_gradient
+
+
+def grad(f, argnums=0):
+    """Return a function that gives the gradient of a function with a scalar result.
+
+    Parameters and errors as :func:`value_and_grad`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> third = tm.func.grad(tm.func.grad(tm.func.grad(np.tanh)))
+    >>> third(0.3).round(6)
+    np.float64(-1.208862)
+    """
+    both = value_and_grad(f, argnums)
+    return lambda *args, **kwargs: both(*args, **kwargs)[1]
+
+
+def vjp(f, *inputs):
+    """Return f's result and its pullback, cotangent of the result -> cotangents of the inputs.
+
+    Returns
+    -------
+    y
+        ``f(*inputs)``.
+    pullback : function
+        Takes a structure like y; gives a tuple with an entry for each input.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> y, pullback = tm.func.vjp(np.multiply, 2.0, 3.0)
+    >>> y, pullback(1.0)
+    (array(6.), (array(3.), array(2.)))
+    """
+    with _transform():
+        inner = _inner(inputs)
+        variables = map_leaves(_variable, inputs)
+        y = f(*variables)
+
+    def pullback(cotangent):
+        with _transform():
+            nested = inner or _inner(cotangent)
+            result = _gradients(y, variables, cotangent, nested)
+        return result if nested else _plain(result)
+
+    return (y if inner else _plain(y)), pullback
+
+
+def jvp(f, x, v):
+    """Return f(x) and the derivative of f at x in the direction v, a structure like x.
+
+    The pullback g -> J^T g is linear, and its own pullback at v is J v, whatever g was.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.func.jvp(np.square, 3.0, 1.0)
+    (array(9.), array(6.))
+    """
+    with _transform():
+        inner = _inner(x, v)
+        x = map_leaves(_variable, x)
+        y = f(x)
+        probe = map_leaves(lambda t: _variable(np.zeros_like(_data(t))), y)
+        pulled = _gradients(y, x, probe, True)
+        dy = _gradients(pulled, probe, v, inner)
+    return (y, dy) if inner else (_plain(y), _plain(dy))
+
+
+def _data(t):
+    return t.data if type(t) is Tensor else np.asarray(t)
+
+
+def hvp(f, x, v):
+    """Return the Hessian of f at x times v, both one structure; f takes it as its one argument.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.func.hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 0.0]))
+    array([6., 0.])
+    """
+    with _transform():
+        inner = _inner(x, v)
+        x = map_leaves(_variable, x)
+        gradient = _gradients(_scalar(f(x)), x, np.ones(()), True)
+        product = _gradients(gradient, x, v, inner)
+    return product if inner else _plain(product)
+
+
+def jacobian(f):
+    """Return a function that gives the derivatives of every element of f's result.
+
+    Its result has for each array of ``f(x)`` and each array of x one of shape
+    ``result.shape + x.shape``, in the structure of f's result filled with the structure of x.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.func.jacobian(np.square)(np.array([1.0, 3.0]))
+    array([[2., 0.],
+           [0., 6.]])
+    """
+
+    def matrix(x):
+        with _transform():
+            inner = _inner(x)
+            x = map_leaves(_variable, x)
+            y = f(x)
+            blocks = [_rows(part, x, inner) for part in leaves(y)]
+            result = rebuild(y, iter(blocks))
+        return result if inner else _plain(result)
+
+    return matrix
+
+
+def _rows(y, x, create_graph):
+    """Return the Jacobian of one array: a walk back for every element of it."""
+    rows = []
+    for i in range(_data(y).size):
+        one = np.zeros_like(_data(y)).reshape(-1)
+        one[i] = 1
+        rows.append(leaves(_gradients(y, x, one.reshape(_data(y).shape), create_graph)))
+    shape = _data(y).shape
+    columns = zip(*rows) if rows else [[] for _ in leaves(x)]
+    return rebuild(
+        x,
+        iter(
+            [
+                reshape(stack(list(column)), shape + part.shape)
+                if rows
+                else Tensor(np.zeros(shape + part.shape, part.dtype))
+                for column, part in zip(columns, leaves(x))
+            ]
+        ),
+    )
+
+
+def hessian(f):
+    """Return a function that gives the matrix of second derivatives of a scalar function.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.func.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 3.0]))
+    array([[6., 2.],
+           [2., 0.]])
+    """
+    return jacobian(grad(f))

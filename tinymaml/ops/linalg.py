@@ -1,0 +1,248 @@
+"""Rows of linear algebra: products of all kinds, and functions of matrices.
+
+All broadcast over leading axes as NumPy's do.
+"""
+
+import math
+import string
+
+import numpy as np
+
+from ..tensor import implements, op, raw
+from .elementwise import multiply
+from .shape import (
+    broadcast_to,
+    diagonal,
+    expand_dims,
+    getitem,
+    moveaxis,
+    ravel,
+    reshape,
+    swapaxes,
+    tril,
+)
+
+
+def mT(x):
+    """Transpose the last two axes."""
+    return swapaxes(x, -1, -2)
+
+
+_matmul = op(
+    np.matmul,
+    lambda g, _y, _a, b: _matmul(g, mT(b)),
+    lambda g, _y, a, _b: _matmul(mT(a), g),
+    name="matmul",
+)
+
+
+@implements(np.matmul)
+def matmul(a, b):
+    """Matrix product over the last two axes; vectors as NumPy takes them."""
+    if not (hasattr(a, "ndim") and hasattr(b, "ndim")) or a.ndim == 0 or b.ndim == 0:
+        raise ValueError("matmul takes arrays of at least one axis; use * for numbers")
+    if a.ndim > 1 and b.ndim > 1:
+        return _matmul(a, b)
+    y = _matmul(reshape(a, 1, -1) if a.ndim == 1 else a, reshape(b, -1, 1) if b.ndim == 1 else b)
+    rows = () if a.ndim == 1 else y.shape[-2:-1]
+    columns = () if b.ndim == 1 else y.shape[-1:]
+    return reshape(y, y.shape[:-2] + rows + columns)
+
+
+@implements(np.dot)
+def dot(a, b):
+    """NumPy's dot: over the last axis of a and the second-to-last (or only) axis of b."""
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return multiply(a, b)
+    if b.ndim <= 2:
+        return matmul(a, b)
+    return tensordot(a, b, (-1, -2))
+
+
+@implements(np.inner)
+def inner(a, b):
+    """Sum of products over the last axis of both."""
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return multiply(a, b)
+    return tensordot(a, b, (-1, -1))
+
+
+@implements(np.outer)
+def outer(a, b):
+    """Every product of an element of a and an element of b."""
+    return multiply(reshape(ravel(a), -1, 1), ravel(b))
+
+
+@implements(np.vdot)
+def vdot(a, b):
+    """Sum of products of all elements."""
+    return matmul(ravel(a), ravel(b))
+
+
+@implements(np.tensordot)
+def tensordot(a, b, axes=2):
+    """Sum of products over given axes, or the last ``axes`` of a and the first of b."""
+    if isinstance(axes, (int, np.integer)):
+        of_a, of_b = list(range(a.ndim - axes, a.ndim)), list(range(axes))
+    else:
+        of_a, of_b = ([i] if isinstance(i, (int, np.integer)) else list(i) for i in axes)
+    of_a, of_b = [i % a.ndim for i in of_a], [i % b.ndim for i in of_b]
+    summed = [a.shape[i] for i in of_a]
+    if summed != [b.shape[i] for i in of_b]:
+        raise ValueError(
+            f"tensordot: shapes {a.shape} and {b.shape} differ along axes {of_a} and {of_b}"
+        )
+    rest_a = [i for i in range(a.ndim) if i not in of_a]
+    rest_b = [i for i in range(b.ndim) if i not in of_b]
+    n = math.prod(summed)
+    a_shape, b_shape = [a.shape[i] for i in rest_a], [b.shape[i] for i in rest_b]
+    left = reshape(np.transpose(a, tuple(rest_a + of_a)), math.prod(a_shape), n)
+    right = reshape(np.transpose(b, tuple(of_b + rest_b)), n, math.prod(b_shape))
+    return reshape(_matmul(left, right), (*a_shape, *b_shape))
+
+
+def _einsum_each(i, g, _y, *args, terms, result):
+    """The same sum with g in place of argument i; indices that only i has are broadcast."""
+    others = [t for j, t in enumerate(terms) if j != i]
+    there = set(result).union(*others)
+    reached = "".join([c for c in terms[i] if c in there])
+    rest = [a for j, a in enumerate(args) if j != i]
+    partial = _einsum(g, *rest, terms=(result, *others), result=reached)
+    sizes = dict(zip(terms[i], args[i].shape))
+    partial = reshape(partial, tuple([_size(partial, reached, c) for c in terms[i]]))
+    shape = [m if c in there else sizes[c] for c, m in zip(terms[i], partial.shape)]
+    return broadcast_to(partial, shape)
+
+
+def _size(x, term, letter):
+    return x.shape[term.index(letter)] if letter in term else 1
+
+
+_einsum = op(
+    lambda *arrays, terms, result: np.einsum(
+        f"{','.join(terms)}->{result}", *arrays, optimize=len(arrays) > 1
+    ),
+    each=_einsum_each,
+    name="einsum",
+)
+
+
+@implements(np.einsum)
+def einsum(subscripts, *operands, optimize=True):
+    """NumPy's einsum in its string form: repeated indices, implicit result, ellipsis."""
+    if not isinstance(subscripts, str):
+        raise TypeError("np.einsum on tensors takes its subscripts as a string, such as 'ij,jk'")
+    terms, arrow, result = subscripts.replace(" ", "").partition("->")
+    terms = terms.split(",")
+    if len(terms) != len(operands):
+        raise ValueError(
+            f"einsum: '{subscripts}' names {len(terms)} operands, {len(operands)} given"
+        )
+    free = [c for c in string.ascii_letters if c not in subscripts]
+    extra = [np.ndim(x) - len(t) + 3 if "..." in t else 0 for t, x in zip(terms, operands)]
+    dots = "".join(free[: max(extra)])
+    if not arrow:
+        letters = "".join(terms).replace(".", "")
+        result = "..." + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    pairs = [
+        _take_diagonals(t.replace("...", dots[len(dots) - n :]), x)
+        for t, x, n in zip(terms, operands, extra)
+    ]
+    return _einsum(
+        *[x for _, x in pairs],
+        terms=tuple([t for t, _ in pairs]),
+        result=result.replace("...", dots),
+    )
+
+
+def _take_diagonals(term, x):
+    """Return a term without repeated indices, and the diagonals of x that it stands for."""
+    for letter in dict.fromkeys(term):
+        while term.count(letter) > 1:
+            first = term.index(letter)
+            second = term.index(letter, first + 1)
+            x = diagonal(x, axis1=first, axis2=second)
+            term = term[:first] + term[first + 1 : second] + term[second + 1 :] + letter
+    return term, x
+
+
+@implements(np.kron)
+def kron(a, b):
+    """Kronecker product."""
+    ndim = max(np.ndim(a), np.ndim(b))
+    a, b = (reshape(x, (1,) * (ndim - x.ndim) + x.shape) for x in (a, b))
+    product = multiply(
+        expand_dims(a, tuple(range(1, 2 * ndim, 2))), expand_dims(b, tuple(range(0, 2 * ndim, 2)))
+    )
+    return reshape(product, tuple([m * n for m, n in zip(a.shape, b.shape)]))
+
+
+@implements(np.cross)
+def cross(a, b, axis=-1):
+    """Cross product of vectors of length 3 along ``axis``."""
+    if a.shape[axis] != 3 or b.shape[axis] != 3:
+        raise ValueError(f"cross takes vectors of length 3, given shapes {a.shape} and {b.shape}")
+    a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
+    after, before = [1, 2, 0], [2, 0, 1]
+    product = _last(a, after) * _last(b, before) - _last(a, before) * _last(b, after)
+    return moveaxis(product, -1, axis)
+
+
+def _last(x, order):
+    return getitem(x, (Ellipsis, order))
+
+
+# Functions of matrices. Sources: Giles 2008, "Collected matrix derivative results".
+inv = implements(np.linalg.inv)(
+    op(np.linalg.inv, lambda g, y, _x: -(mT(y) @ g @ mT(y)), name="inv")
+)
+_solve = op(
+    np.linalg.solve,
+    lambda g, y, a, _b: -(_solve(mT(a), g) @ mT(y)),
+    lambda g, _y, a, _b: _solve(mT(a), g),
+    name="solve",
+)
+_det = op(
+    np.linalg.det,
+    lambda g, y, x: reshape(g * y, (*g.shape, 1, 1)) * mT(inv(x)),
+    name="det",
+)
+_logabsdet = op(
+    lambda x: np.linalg.slogdet(x)[1],
+    lambda g, _y, x: reshape(g, (*g.shape, 1, 1)) * mT(inv(x)),
+    name="logabsdet",
+)
+
+
+def _cholesky_vjp(g, y, _x):
+    """L^-T Phi(L^T g) L^-1, symmetric; Phi takes the lower triangle and half the diagonal."""
+    phi = tril(mT(y) @ tril(g))
+    phi = phi - 0.5 * phi * np.eye(y.shape[-1], dtype=y.dtype, like=raw(y))
+    s = _solve(mT(y), mT(_solve(mT(y), mT(phi))))
+    return 0.5 * (s + mT(s))
+
+
+cholesky = implements(np.linalg.cholesky)(op(np.linalg.cholesky, _cholesky_vjp, name="cholesky"))
+
+
+@implements(np.linalg.solve)
+def solve(a, b):
+    """Solve a x = b for x; b is a vector or a stack of matrices, as in NumPy 2."""
+    if np.ndim(b) == 1:
+        y = _solve(a, reshape(b, -1, 1))
+        return reshape(y, y.shape[:-1])
+    return _solve(a, b)
+
+
+@implements(np.linalg.det)
+def det(x):
+    """Determinant; its derivative needs an invertible matrix."""
+    return _det(x)
+
+
+@implements(np.linalg.slogdet)
+def slogdet(x):
+    """Sign (no derivative) and logarithm of the absolute value of the determinant."""
+    sign, _ = np.linalg.slogdet(raw(x))
+    result = type(np.linalg.slogdet(np.eye(1)))
+    return result(type(x)(np.asarray(sign)), _logabsdet(x))

@@ -1,0 +1,432 @@
+"""Rows that move elements without changing them: shapes, joins, indexing and its adjoint."""
+
+import builtins
+import itertools
+
+import numpy as np
+
+from ..backend import array_module
+from ..tensor import Tensor, implements, op, raw
+from .elementwise import where
+
+# Rearrangements. Their derivative is the inverse rearrangement.
+_reshape = op(
+    lambda x, *, shape: x.reshape(shape),
+    lambda g, _y, _x, shape: _reshape(g, shape=_x.shape),
+    name="reshape",
+)
+_transpose = op(
+    lambda x, *, axes: x.transpose(axes),
+    lambda g, _y, _x, axes: _transpose(g, axes=tuple([axes.index(i) for i in range(len(axes))])),
+    name="transpose",
+)
+# The engine sums a cotangent down to the shape of the argument, which is this op's derivative.
+_broadcast_to = op(
+    lambda x, *, shape: np.broadcast_to(x, shape), lambda g, _y, _x, shape: g, name="broadcast_to"
+)
+_astype = op(lambda x, *, dtype: x.astype(dtype), lambda g, _y, _x, dtype: g, name="astype")
+_roll = op(
+    lambda x, *, shift, axis: np.roll(x, shift, axis),
+    lambda g, _y, _x, shift, axis: _roll(g, shift=_negated(shift), axis=axis),
+    name="roll",
+)
+_pad = op(
+    lambda x, *, widths, value: np.pad(x, widths, constant_values=value),
+    lambda g, _y, _x, widths, value: getitem(
+        g, tuple([slice(before, before + n) for (before, _), n in zip(widths, _x.shape)])
+    ),
+    name="pad",
+)
+
+
+def _concatenate_each(i, g, _y, *_args, axis):
+    """The slice of g that argument i went to."""
+    start = builtins.sum(a.shape[axis] for a in _args[:i])
+    index = (slice(None),) * (axis % g.ndim) + (slice(start, start + _args[i].shape[axis]),)
+    return getitem(g, index)
+
+
+_concatenate = op(
+    lambda *arrays, axis: np.concatenate(arrays, axis), each=_concatenate_each, name="concatenate"
+)
+
+# Indexing and its adjoint, which adds each element back to where it was taken from.
+_getitem = op(
+    lambda x, *, index: x[index],
+    lambda g, _y, _x, index: _scatter_add(g, index=index, shape=_x.shape),
+    name="getitem",
+)
+
+
+def _scatter_add_forward(x, *, index, shape):
+    z = np.zeros(shape, x.dtype, like=x)
+    if _is_basic(index):
+        z[index] = x
+    else:  # an element may be taken more than once
+        array_module(z).add.at(z, index, x)
+    return z
+
+
+_scatter_add = op(
+    _scatter_add_forward,
+    lambda g, _y, _x, index, shape: _getitem(g, index=index),
+    name="scatter_add",
+)
+_take_along_axis = op(
+    lambda x, *, indices, axis: np.take_along_axis(x, indices, axis),
+    lambda g, _y, _x, indices, axis: _scatter_add(
+        g, index=_along_axis(indices, axis, _x.shape), shape=_x.shape
+    ),
+    name="take_along_axis",
+)
+
+
+def _along_axis(indices, axis, shape):
+    """Return the index that picks what ``take_along_axis`` does."""
+    axis %= len(shape)
+    grids = []
+    for i, n in enumerate(shape):
+        grid = [1] * len(shape)
+        grid[i] = n
+        grids.append(indices if i == axis else np.arange(n, like=indices).reshape(grid))
+    return tuple(grids)
+
+
+def _is_basic(index):
+    """Whether an index has no arrays, so that it takes no element twice."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return builtins.all(
+        part is None
+        or part is Ellipsis
+        or isinstance(part, (int, np.integer, slice))
+        and not isinstance(part, bool)
+        for part in parts
+    )
+
+
+def _negated(shift):
+    return tuple([-s for s in shift]) if isinstance(shift, (tuple, list)) else -shift
+
+
+def _normal_axis(axis, ndim):
+    if not -ndim <= axis < ndim:
+        raise (
+            np.exceptions.AxisError(axis, ndim)
+            if hasattr(np, "exceptions")
+            else ValueError(f"axis {axis} is out of bounds for a tensor of {ndim} dimensions")
+        )
+    return axis % ndim
+
+
+def _normal_axes(axes, ndim):
+    return [
+        _normal_axis(a, ndim) for a in (axes if isinstance(axes, (tuple, list, range)) else (axes,))
+    ]
+
+
+@implements(np.reshape)
+def reshape(x, *shape):
+    """Reshape, given a tuple or separate lengths, one of which may be -1."""
+    if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)):
+        shape = shape[0]
+    shape = tuple(shape)
+    return x if shape == x.shape else _reshape(x, shape=shape)
+
+
+@implements(np.ravel)
+def ravel(x):
+    """Flatten to one axis."""
+    return reshape(x, -1)
+
+
+@implements(np.transpose)
+def transpose(x, *axes):
+    """Permute the axes, given as a tuple or one by one; reverse them by default."""
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
+        axes = axes[0]
+    axes = tuple(_normal_axes(axes, x.ndim)) if axes else tuple(range(x.ndim))[::-1]
+    return _transpose(x, axes=axes)
+
+
+@implements(np.swapaxes)
+def swapaxes(x, axis1, axis2):
+    """Exchange two axes."""
+    axes = list(range(x.ndim))
+    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    return _transpose(x, axes=tuple(axes))
+
+
+@implements(np.moveaxis)
+def moveaxis(x, source, destination):
+    """Move axes to new positions; the others keep their order."""
+    source, destination = _normal_axes(source, x.ndim), _normal_axes(destination, x.ndim)
+    axes = [a for a in range(x.ndim) if a not in source]
+    for to, a in sorted(zip(destination, source)):
+        axes.insert(to, a)
+    return _transpose(x, axes=tuple(axes))
+
+
+@implements(np.expand_dims)
+def expand_dims(x, axis):
+    """Insert axes of length 1."""
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = _normal_axes(axes, x.ndim + len(axes))
+    lengths = iter(x.shape)
+    ndim = x.ndim + len(axes)
+    return reshape(x, tuple([1 if i in axes else next(lengths) for i in range(ndim)]))
+
+
+@implements(np.squeeze)
+def squeeze(x, axis=None):
+    """Drop axes of length 1, all of them by default."""
+    axes = (
+        [i for i, n in enumerate(x.shape) if n == 1] if axis is None else _normal_axes(axis, x.ndim)
+    )
+    for a in axes:
+        if x.shape[a] != 1:
+            raise ValueError(f"cannot squeeze axis {a} of shape {x.shape}: its length is not 1")
+    return reshape(x, tuple([n for i, n in enumerate(x.shape) if i not in axes]))
+
+
+@implements(np.broadcast_to)
+def broadcast_to(x, shape):
+    """Broadcast to a shape, as a read-only view."""
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    return x if shape == x.shape else _broadcast_to(x, shape=shape)
+
+
+def astype(x, dtype):
+    """Convert to another dtype; the gradient is converted back."""
+    dtype = np.dtype(dtype)
+    if dtype == x.dtype:
+        return x
+    if dtype.kind != "f":  # integers and booleans carry no gradient
+        return Tensor(raw(x).astype(dtype)) if type(x) is Tensor else x.astype(dtype)
+    return _astype(x, dtype=dtype)
+
+
+@implements(np.atleast_1d)
+def atleast_1d(x):
+    """View with at least one axis."""
+    return reshape(x, 1) if x.ndim == 0 else x
+
+
+@implements(np.atleast_2d)
+def atleast_2d(x):
+    """View with at least two axes; a vector becomes a row."""
+    return x if x.ndim > 1 else reshape(x, 1, -1)
+
+
+@implements(np.atleast_3d)
+def atleast_3d(x):
+    """View with at least three axes, added as NumPy does."""
+    return expand_dims(x, -1) if x.ndim == 2 else x if x.ndim > 2 else reshape(x, 1, -1, 1)
+
+
+@implements(np.concatenate)
+def concatenate(arrays, axis=0):
+    """Join along an existing axis; of the flattened arrays for ``axis=None``."""
+    arrays = [a if hasattr(a, "ndim") else np.asarray(a) for a in arrays]
+    if axis is None:
+        arrays, axis = [ravel(a) for a in arrays], 0
+    return _concatenate(*arrays, axis=axis)
+
+
+@implements(np.stack)
+def stack(arrays, axis=0):
+    """Join along a new axis."""
+    arrays = [a if hasattr(a, "ndim") else np.asarray(a) for a in arrays]
+    return concatenate([expand_dims(a, axis) for a in arrays], axis)
+
+
+@implements(np.vstack)
+def vstack(arrays):
+    """Stack rows."""
+    return concatenate([atleast_2d(a) for a in arrays], 0)
+
+
+@implements(np.hstack)
+def hstack(arrays):
+    """Stack along the second axis, or the only one."""
+    arrays = [atleast_1d(a) for a in arrays]
+    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
+
+
+@implements(np.array_split)
+def array_split(x, sections, axis=0):
+    """Split into a list of tensors, of nearly equal lengths if they cannot be equal."""
+    n = x.shape[axis]
+    if isinstance(sections, (int, np.integer)):
+        short, longer = divmod(n, sections)
+        lengths = [short + 1] * longer + [short] * (sections - longer)
+        sections = list(itertools.accumulate(lengths))[:-1]
+    bounds = [None, *sections, None]
+    index = (slice(None),) * _normal_axis(axis, x.ndim)
+    return [getitem(x, (*index, slice(a, b))) for a, b in itertools.pairwise(bounds)]
+
+
+@implements(np.split)
+def split(x, sections, axis=0):
+    """Split into equal parts, or at given positions; a list of tensors."""
+    if isinstance(sections, (int, np.integer)) and x.shape[axis] % sections:
+        raise ValueError(
+            f"cannot split axis {axis} of length {x.shape[axis]} in {sections} equally"
+        )
+    return array_split(x, sections, axis)
+
+
+@implements(np.repeat)
+def repeat(x, repeats, axis=None):
+    """Repeat every element along an axis, of the flattened array by default."""
+    if axis is None:
+        x, axis = ravel(x), 0
+    picked = np.repeat(np.arange(x.shape[axis]), np.asarray(repeats))
+    return take(x, picked, axis)
+
+
+@implements(np.tile)
+def tile(x, reps):
+    """Lay copies beside each other."""
+    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    shape = (1,) * (len(reps) - x.ndim) + x.shape
+    reps = (1,) * (len(shape) - len(reps)) + reps
+    pairs = [1 if i % 2 == 0 else shape[i // 2] for i in range(2 * len(shape))]
+    copies = [m for pair in zip(reps, shape) for m in pair]
+    return reshape(
+        broadcast_to(reshape(x, pairs), copies), tuple([r * n for r, n in zip(reps, shape)])
+    )
+
+
+@implements(np.pad)
+def pad(x, pad_width, mode="constant", constant_values=0):
+    """Pad with a constant number; NumPy's other modes have no derivative here."""
+    if mode != "constant" or not isinstance(constant_values, (int, float)):
+        raise TypeError("np.pad on a tensor pads with one constant number; leave mode out")
+    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    return _pad(x, widths=tuple([tuple(w) for w in widths]), value=constant_values)
+
+
+@implements(np.flip)
+def flip(x, axis=None):
+    """Reverse the order along axes, along all by default."""
+    axes = range(x.ndim) if axis is None else _normal_axes(axis, x.ndim)
+    return getitem(x, tuple([slice(None, None, -1 if i in axes else 1) for i in range(x.ndim)]))
+
+
+@implements(np.fliplr)
+def fliplr(x):
+    """Reverse along axis 1."""
+    return flip(x, 1)
+
+
+@implements(np.flipud)
+def flipud(x):
+    """Reverse along axis 0."""
+    return flip(x, 0)
+
+
+@implements(np.roll)
+def roll(x, shift, axis=None):
+    """Roll elements along axes, over the flattened array by default."""
+    return _roll(x, shift=shift, axis=axis)
+
+
+@implements(np.rot90)
+def rot90(x, k=1, axes=(0, 1)):
+    """Rotate by k quarter turns in the plane of two axes."""
+    first, second = axes
+    for _ in range(k % 4):
+        x = swapaxes(flip(x, second), first, second)
+    return x
+
+
+@implements(np.diagonal)
+def diagonal(x, offset=0, axis1=0, axis2=1):
+    """The diagonal in the plane of two axes, moved to the last axis."""
+    x = moveaxis(x, (axis1, axis2), (-2, -1))
+    rows, columns = x.shape[-2:]
+    n = builtins.max(
+        0, builtins.min(rows + builtins.min(offset, 0), columns - builtins.max(offset, 0))
+    )
+    i = np.arange(n)
+    return getitem(x, (Ellipsis, i - builtins.min(offset, 0), i + builtins.max(offset, 0)))
+
+
+@implements(np.diag)
+def diag(x, k=0):
+    """The k-th diagonal of a matrix, or the matrix with a vector on it."""
+    if x.ndim == 2:
+        return diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError(f"diag takes a vector or a matrix, but the tensor has shape {x.shape}")
+    i = np.arange(x.shape[0])
+    n = x.shape[0] + abs(k)
+    index = (i + builtins.max(-k, 0), i + builtins.max(k, 0))
+    return _scatter_add(x, index=index, shape=(n, n))
+
+
+@implements(np.trace)
+def trace(x, offset=0, axis1=0, axis2=1):
+    """The sum of a diagonal."""
+    on_it = diagonal(x, offset, axis1, axis2)
+    return on_it.sum(axis=-1)
+
+
+@implements(np.tril)
+def tril(x, k=0):
+    """The lower triangle of the last two axes; zero above the k-th diagonal."""
+    return where(np.tri(*x.shape[-2:], k=k, dtype=bool, like=raw(x)), x, 0)
+
+
+@implements(np.triu)
+def triu(x, k=0):
+    """The upper triangle of the last two axes; zero below the k-th diagonal."""
+    return where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool, like=raw(x)), 0, x)
+
+
+def getitem(x, index):
+    """NumPy's basic, advanced and boolean indexing; index arrays may be tensors."""
+    if isinstance(index, tuple):
+        index = tuple([np.asarray(part) if isinstance(part, list) else raw(part) for part in index])
+    else:
+        index = np.asarray(index) if isinstance(index, list) else raw(index)
+    return _getitem(x, index=index)
+
+
+@implements(np.take_along_axis)
+def take_along_axis(x, indices, axis=-1):
+    """Take elements along an axis by an index array of the same number of axes."""
+    return _take_along_axis(x, indices=raw(indices), axis=axis)
+
+
+@implements(np.take)
+def take(x, indices, axis=None):
+    """Take elements along an axis, of the flattened array by default."""
+    if axis is None:
+        x, axis = ravel(x), 0
+    indices = np.asarray(indices) if isinstance(indices, (list, tuple)) else raw(indices)
+    return getitem(x, (slice(None),) * _normal_axis(axis, x.ndim) + (indices,))
+
+
+@implements(np.select)
+def select(condlist, choicelist, default=0):
+    """For each element the choice of the first condition that holds."""
+    result = default
+    for condition, choice in reversed(list(zip(condlist, choicelist))):
+        result = where(condition, choice, result)
+    return result
+
+
+# Values that do not depend on the elements, or carry no derivative.
+for _function in (np.shape, np.ndim, np.size):
+    implements(_function)(lambda x, *axis, _function=_function: _function(raw(x), *axis))
+for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
+    implements(_function)(
+        lambda x, *value, dtype=None, _function=_function: Tensor(
+            _function(raw(x), *value, dtype=dtype)
+        )
+    )
+for _function in (np.array_equal, np.allclose):
+    implements(_function)(
+        lambda a, b, _function=_function, **tolerances: _function(raw(a), raw(b), **tolerances)
+    )

@@ -1,0 +1,61 @@
+"""Structures: one tensor, or dicts, lists and tuples of structures, as parameters come in."""
+
+
+def leaves(structure):
+    """Return the leaves of a structure in order.
+
+    Examples
+    --------
+    >>> leaves({"weight": 1, "rest": [2, (3,)]})
+    [1, 2, 3]
+    """
+    if isinstance(structure, dict):
+        return [leaf for part in structure.values() for leaf in leaves(part)]
+    if isinstance(structure, (list, tuple)):
+        return [leaf for part in structure for leaf in leaves(part)]
+    return [structure]
+
+
+def rebuild(structure, values):
+    """Return a structure of the same form whose leaves are taken from the iterator ``values``.
+
+    Examples
+    --------
+    >>> rebuild({"weight": 1, "rest": [2, (3,)]}, iter("abc"))
+    {'weight': 'a', 'rest': ['b', ('c',)]}
+    """
+    if isinstance(structure, dict):
+        return {name: rebuild(part, values) for name, part in structure.items()}
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):  # a NamedTuple
+        return type(structure)(*[rebuild(part, values) for part in structure])
+    if isinstance(structure, (list, tuple)):
+        return type(structure)([rebuild(part, values) for part in structure])
+    return next(values)
+
+
+def names(structure, prefix=""):
+    """Return for each leaf how to reach it: ``['weight']``, ``[0]``; '' for a lone leaf.
+
+    Examples
+    --------
+    >>> names({"weight": 1, "rest": [2, (3,)]})
+    ["['weight']", "['rest'][0]", "['rest'][1][0]"]
+    """
+    if isinstance(structure, dict):
+        parts = structure.items()
+    elif isinstance(structure, (list, tuple)):
+        parts = enumerate(structure)
+    else:
+        return [prefix]
+    return [name for key, part in parts for name in names(part, f"{prefix}[{key!r}]")]
+
+
+def map_leaves(function, structure):
+    """Return the structure with ``function`` applied to every leaf.
+
+    Examples
+    --------
+    >>> map_leaves(str, [1, {"a": 2}])
+    ['1', {'a': '2'}]
+    """
+    return rebuild(structure, iter([function(leaf) for leaf in leaves(structure)]))

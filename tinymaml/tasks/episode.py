@@ -1,0 +1,46 @@
+"""What every source of tasks yields: support to adapt on, query to be scored on."""
+
+from typing import Any, NamedTuple
+
+
+class Batch(NamedTuple):
+    """Inputs and targets of one task, or of many with a leading task axis.
+
+    Attributes
+    ----------
+    x : array, shape (..., n, *example)
+        Inputs, for example (25, 10, 1) for ten points of each of 25 sinusoids.
+    y : array, shape (..., n) or (..., n, k)
+        Integer labels or regression targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Batch(np.zeros((25, 10, 1)), np.zeros((25, 10, 1))).x.shape
+    (25, 10, 1)
+    """
+
+    x: Any
+    y: Any
+
+
+class Task(NamedTuple):
+    """A task: its support batch (D in the paper) and its query batch (D').
+
+    Attributes
+    ----------
+    support : Batch
+        The examples that the model adapts on (Finn et al. 2017, Algorithm 2, line 5).
+    query : Batch
+        The examples that score the adapted model (line 8).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = Batch(np.zeros((10, 1)), np.zeros((10, 1)))
+    >>> Task(support=batch, query=batch).query.y.shape
+    (10, 1)
+    """
+
+    support: Batch
+    query: Batch
