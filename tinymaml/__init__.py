@@ -1,6 +1,6 @@
 """tinymaml: Model-Agnostic Meta-Learning from scratch on NumPy and CuPy."""
 
-from . import func, ops
+from . import func, maml, nn, ops, optim, training
 from .autograd import grad
 from .backend import get_backend, set_backend, use_backend
 from .tasks import Batch, Task

@@ -104,13 +104,16 @@ def _walk_back(seeds, inputs, create_graph):
             y = Tensor(y, node)
         if not create_graph:
             args = [a.data if type(a) is Tensor else a for a in args]
-        for i, parent in enumerate(order[node]):
-            if parent is None:
-                continue
-            if op.each is not None:
-                add(parent, op.each(i, g, y, *args, **static))
-            elif i < len(op.vjps) and op.vjps[i] is not None:
-                add(parent, op.vjps[i](g, y, *args, **static))
+        parents = order[node]
+        if op.joint is not None:
+            found = op.joint([parent is not None for parent in parents], g, y, *args, **static)
+            for parent, c in zip(parents, found):
+                if parent is not None:
+                    add(parent, c)
+        else:
+            for parent, vjp in zip(parents, op.vjps):
+                if parent is not None and vjp is not None:
+                    add(parent, vjp(g, y, *args, **static))
     return cotangents
 
 

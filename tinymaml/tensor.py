@@ -325,7 +325,7 @@ def _wants(vjp, position):
     return not rest.startswith("_")
 
 
-def op(forward, *vjps, name=None, each=None):
+def op(forward, *vjps, name=None, joint=None):
     """Make an op: one row of the derivative table.
 
     Parameters
@@ -342,9 +342,10 @@ def op(forward, *vjps, name=None, each=None):
         not kept: only its ``shape``, ``ndim`` and ``dtype`` arrive.
     name : str, optional
         ``forward.__name__`` by default.
-    each : function, optional
-        For an op of any number of arguments, in place of ``vjps``:
-        ``each(i, g, y, *args, **static)`` is the cotangent of argument i.
+    joint : function, optional
+        In place of ``vjps``, for an op of any number of arguments or whose cotangents share work:
+        ``joint(needed, g, y, *args, **static)`` gives a list of them all, None (or anything) for
+        those that ``needed``, a list of booleans, does not ask for.
 
     Returns
     -------
@@ -360,21 +361,18 @@ def op(forward, *vjps, name=None, each=None):
     array(12.)
     """
     name = name or forward.__name__
-    differentiable = -1 if each else sum(1 << i for i, vjp in enumerate(vjps) if vjp is not None)
+    rules = [(joint, 1)] if joint else [(vjp, 0) for vjp in vjps]
+    differentiable = -1 if joint else sum(1 << i for i, vjp in enumerate(vjps) if vjp)
     plans = {}  # bit mask of the arguments that require a gradient -> what must be kept
 
     def plan(active, n):
-        if each is not None:
-            uses = [(lambda i: _wants(each, i + 1))]
-        else:
-            uses = [
-                (lambda i, vjp=vjp: _wants(vjp, i))
-                for bit, vjp in enumerate(vjps)
-                if vjp is not None and active >> bit & 1
-            ]
-        keep_y = any(use(1) for use in uses)
-        keep = plans[active, n] = (keep_y, [any(use(i + 2) for use in uses) for i in range(n)])
-        return keep
+        used = [rule for i, rule in enumerate(rules) if joint or active >> i & 1]
+        keep_y, *keep = [
+            any(_wants(vjp, shift + position) for vjp, shift in used)
+            for position in range(1, n + 2)
+        ]
+        plans[active, n] = keep_y, keep
+        return keep_y, keep
 
     def apply(*args, **static):
         plain, active, bit, wrapped = [], 0, 1, False
@@ -406,7 +404,7 @@ def op(forward, *vjps, name=None, each=None):
     apply.name = apply.__name__ = apply.__qualname__ = name
     apply.forward = forward
     apply.vjps = vjps
-    apply.each = each
+    apply.joint = joint
     apply.__doc__ = f"The op ``{name}``; see :func:`tinymaml.op`."
     if isinstance(forward, np.ufunc):
         numpy_functions[forward] = apply

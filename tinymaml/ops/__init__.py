@@ -1,8 +1,11 @@
 """The derivative table, and Tensor's operators and methods, which are its rows."""
 
 from ..tensor import Tensor
-from . import elementwise, linalg, reduction, shape
+from . import conv, elementwise, linalg, loss, norm, reduction, shape
+from .conv import conv2d, max_pool2d, mean_pool2d
 from .elementwise import gelu, relu, sigmoid, softplus
+from .loss import cross_entropy, descend, mse
+from .norm import batch_norm
 from .reduction import log_softmax, logsumexp, softmax, sum_to
 
 _operators = {
@@ -54,10 +57,24 @@ Tensor.T = property(shape.transpose, doc="The tensor with its axes reversed.")
 Tensor.mT = property(linalg.mT, doc="The tensor with its last two axes exchanged.")
 
 __all__ = [
+    "batch_norm",
+    "conv",
+    "conv2d",
+    "cross_entropy",
+    "descend",
+    "elementwise",
     "gelu",
+    "linalg",
     "log_softmax",
     "logsumexp",
+    "loss",
+    "max_pool2d",
+    "mean_pool2d",
+    "mse",
+    "norm",
+    "reduction",
     "relu",
+    "shape",
     "sigmoid",
     "softmax",
     "softplus",

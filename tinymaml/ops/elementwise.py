@@ -137,9 +137,9 @@ def clip(x, a_min=None, a_max=None, min=None, max=None):
     """
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     if low is not None:
-        x = where(raw(x) >= raw(low), x, low)
+        x = where(raw(x) < raw(low), low, x)  # so that NaN stays
     if high is not None:
-        x = where(raw(x) <= raw(high), x, high)
+        x = where(raw(x) > raw(high), high, x)
     return x
 
 

@@ -8,7 +8,7 @@ import string
 
 import numpy as np
 
-from ..tensor import implements, op, raw
+from ..tensor import Tensor, implements, op, raw
 from .elementwise import multiply
 from .shape import (
     broadcast_to,
@@ -39,7 +39,9 @@ _matmul = op(
 @implements(np.matmul)
 def matmul(a, b):
     """Matrix product over the last two axes; vectors as NumPy takes them."""
-    if not (hasattr(a, "ndim") and hasattr(b, "ndim")) or a.ndim == 0 or b.ndim == 0:
+    if not (hasattr(a, "ndim") and hasattr(b, "ndim")):  # a list of numbers
+        a, b = (x if type(x) is Tensor else np.asarray(x, like=raw(y)) for x, y in ((a, b), (b, a)))
+    if a.ndim == 0 or b.ndim == 0:
         raise ValueError("matmul takes arrays of at least one axis; use * for numbers")
     if a.ndim > 1 and b.ndim > 1:
         return _matmul(a, b)
@@ -101,17 +103,28 @@ def tensordot(a, b, axes=2):
     return reshape(_matmul(left, right), (*a_shape, *b_shape))
 
 
-def _einsum_each(i, g, _y, *args, terms, result):
-    """The same sum with g in place of argument i; indices that only i has are broadcast."""
-    others = [t for j, t in enumerate(terms) if j != i]
-    there = set(result).union(*others)
-    reached = "".join([c for c in terms[i] if c in there])
-    rest = [a for j, a in enumerate(args) if j != i]
-    partial = _einsum(g, *rest, terms=(result, *others), result=reached)
-    sizes = dict(zip(terms[i], args[i].shape))
-    partial = reshape(partial, tuple([_size(partial, reached, c) for c in terms[i]]))
-    shape = [m if c in there else sizes[c] for c, m in zip(terms[i], partial.shape)]
-    return broadcast_to(partial, shape)
+def _einsum_vjp(needed, g, _y, *args, terms, result):
+    """The same sum with g in place of one argument; indices that only it has are broadcast."""
+    found = []
+    for i, (term, x) in enumerate(zip(terms, args)):
+        if not needed[i]:
+            found.append(None)
+            continue
+        others = terms[:i] + terms[i + 1 :]
+        there = set(result).union(*others)
+        reached = "".join([c for c in term if c in there])
+        partial = _einsum(g, *args[:i], *args[i + 1 :], terms=(result, *others), result=reached)
+        partial = reshape(partial, tuple([_size(partial, reached, c) for c in term]))
+        found.append(
+            broadcast_to(
+                partial,  # where x has length 1 the others may have more: the engine sums those
+                [
+                    m if n == 1 and c in there else n
+                    for c, m, n in zip(term, partial.shape, x.shape)
+                ],
+            )
+        )
+    return found
 
 
 def _size(x, term, letter):
@@ -122,7 +135,7 @@ _einsum = op(
     lambda *arrays, terms, result: np.einsum(
         f"{','.join(terms)}->{result}", *arrays, optimize=len(arrays) > 1
     ),
-    each=_einsum_each,
+    joint=_einsum_vjp,
     name="einsum",
 )
 
@@ -217,7 +230,7 @@ _logabsdet = op(
 def _cholesky_vjp(g, y, _x):
     """L^-T Phi(L^T g) L^-1, symmetric; Phi takes the lower triangle and half the diagonal."""
     phi = tril(mT(y) @ tril(g))
-    phi = phi - 0.5 * phi * np.eye(y.shape[-1], dtype=y.dtype, like=raw(y))
+    phi = phi - 0.5 * phi * np.identity(y.shape[-1], dtype=y.dtype, like=raw(y))
     s = _solve(mT(y), mT(_solve(mT(y), mT(phi))))
     return 0.5 * (s + mT(s))
 
@@ -229,9 +242,10 @@ cholesky = implements(np.linalg.cholesky)(op(np.linalg.cholesky, _cholesky_vjp, 
 def solve(a, b):
     """Solve a x = b for x; b is a vector or a stack of matrices, as in NumPy 2."""
     if np.ndim(b) == 1:
-        y = _solve(a, reshape(b, -1, 1))
+        y = solve(a, reshape(b, -1, 1))
         return reshape(y, y.shape[:-1])
-    return _solve(a, b)
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # CuPy leaves this to its caller
+    return _solve(broadcast_to(a, lead + a.shape[-2:]), broadcast_to(b, lead + b.shape[-2:]))
 
 
 @implements(np.linalg.det)
@@ -245,4 +259,22 @@ def slogdet(x):
     """Sign (no derivative) and logarithm of the absolute value of the determinant."""
     sign, _ = np.linalg.slogdet(raw(x))
     result = type(np.linalg.slogdet(np.eye(1)))
-    return result(type(x)(np.asarray(sign)), _logabsdet(x))
+    return result(Tensor(np.asarray(sign, like=raw(x))), _logabsdet(x))
+
+
+def _linear_forward(x, weight, bias):
+    y = np.matmul(x, weight)
+    if y.ndim < bias.ndim + 1:
+        return y + bias[..., None, :]
+    y += bias[..., None, :]
+    return y
+
+
+#: x @ weight + bias, (n,i),(i,o),(o)->(n,o), in one pass
+linear = op(
+    _linear_forward,
+    lambda g, _y, _x, weight, _bias: _matmul(g, mT(weight)),
+    lambda g, _y, x, _weight, _bias: _matmul(mT(x), g),
+    lambda g, _y, _x, _weight, _bias: g.sum(axis=-2),
+    name="linear",
+)

@@ -57,7 +57,7 @@ _sum = op(
 _mean = op(
     lambda x, *, axis, keepdims: x.mean(axis=axis, keepdims=keepdims),
     lambda g, _y, _x, axis, keepdims: broadcast_to(
-        _spread(g, _x, axis) * (1 / (math.prod(_x.shape) / math.prod(_y.shape))), _x.shape
+        _spread(g, _x, axis) * (math.prod(_y.shape) / (math.prod(_x.shape) or 1)), _x.shape
     ),
     name="mean",
 )
@@ -71,7 +71,7 @@ def _prod_vjp(g, _y, x, axis, keepdims):
     last = moveaxis(x, axes, range(len(rest), x.ndim))
     n = math.prod([x.shape[a] for a in axes])
     flat = reshape(last, tuple([x.shape[a] for a in rest]) + (1, n))
-    others = _prod(where(np.eye(n, dtype=bool, like=raw(x)), 1, flat), axis=-1, keepdims=False)
+    others = _prod(where(np.identity(n, dtype=bool, like=raw(x)), 1, flat), axis=-1, keepdims=False)
     others = moveaxis(reshape(others, last.shape), range(len(rest), x.ndim), axes)
     return _spread(g, x, axis) * others
 
@@ -138,13 +138,13 @@ _log_softmax = op(
 )
 _norm = op(
     lambda x, *, axis, keepdims: np.sqrt(np.square(x).sum(axis=axis, keepdims=keepdims)),
-    # x = 0 has many subgradients, 0 among them: dividing by 1 there gives it, and no NaN later
-    lambda g, y, x, axis, keepdims: x * _spread(g / where(y == 0, 1, y), x, axis),
+    # x = 0 has many subgradients, 0 among them; dividing by 1 there makes no NaN to any order
+    lambda g, y, x, axis, keepdims: x * _spread(where(y == 0, 0, g / where(y == 0, 1, y)), x, axis),
     name="norm",
 )
 
 
-@implements(np.sum, (np.add, "reduce"))
+@implements(np.sum)
 def sum(x, axis=None, keepdims=False):
     """Sum over axes."""
     return _sum(x, axis=axis, keepdims=keepdims)
@@ -156,19 +156,19 @@ def mean(x, axis=None, keepdims=False):
     return _mean(x, axis=axis, keepdims=keepdims)
 
 
-@implements(np.prod, (np.multiply, "reduce"))
+@implements(np.prod)
 def prod(x, axis=None, keepdims=False):
     """Product over axes; right also where factors are zero. Its derivative takes n^2 memory."""
     return _prod(x, axis=axis, keepdims=keepdims)
 
 
-@implements(np.max, (np.maximum, "reduce"))
+@implements(np.max)
 def max(x, axis=None, keepdims=False):
     """Maximum over axes; elements that tie share the gradient in equal parts."""
     return _max(x, axis=axis, keepdims=keepdims)
 
 
-@implements(np.min, (np.minimum, "reduce"))
+@implements(np.min)
 def min(x, axis=None, keepdims=False):
     """Minimum over axes; elements that tie share the gradient in equal parts."""
     return _min(x, axis=axis, keepdims=keepdims)
@@ -287,13 +287,27 @@ def argsort(x, axis=-1):
     return Tensor(np.argsort(raw(x), axis=axis))
 
 
-@implements(np.any, (np.logical_or, "reduce"))
+@implements(np.any)
 def any(x, axis=None, keepdims=False):
     """Whether any element is true along axes; no derivative."""
     return Tensor(np.asarray(raw(x).any(axis=axis, keepdims=keepdims), like=raw(x)))
 
 
-@implements(np.all, (np.logical_and, "reduce"))
+@implements(np.all)
 def all(x, axis=None, keepdims=False):
     """Whether all elements are true along axes; no derivative."""
     return Tensor(np.asarray(raw(x).all(axis=axis, keepdims=keepdims), like=raw(x)))
+
+
+# A ufunc's own reduction is along the first axis by default, where np.sum takes them all.
+for _ufunc, _function in {
+    np.add: sum,
+    np.multiply: prod,
+    np.maximum: max,
+    np.minimum: min,
+    np.logical_or: any,
+    np.logical_and: all,
+}.items():
+    implements((_ufunc, "reduce"))(
+        lambda x, axis=0, keepdims=False, _function=_function: _function(x, axis, keepdims)
+    )

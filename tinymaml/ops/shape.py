@@ -39,15 +39,18 @@ _pad = op(
 )
 
 
-def _concatenate_each(i, g, _y, *_args, axis):
-    """The slice of g that argument i went to."""
-    start = builtins.sum(a.shape[axis] for a in _args[:i])
-    index = (slice(None),) * (axis % g.ndim) + (slice(start, start + _args[i].shape[axis]),)
-    return getitem(g, index)
+def _concatenate_vjp(needed, g, _y, *_args, axis):
+    """The slice of g that each argument went to."""
+    ends = list(itertools.accumulate([a.shape[axis] for a in _args]))
+    before = (slice(None),) * (axis % g.ndim)
+    return [
+        getitem(g, (*before, slice(start, end))) if wanted else None
+        for wanted, start, end in zip(needed, [0, *ends], ends)
+    ]
 
 
 _concatenate = op(
-    lambda *arrays, axis: np.concatenate(arrays, axis), each=_concatenate_each, name="concatenate"
+    lambda *arrays, axis: np.concatenate(arrays, axis), joint=_concatenate_vjp, name="concatenate"
 )
 
 # Indexing and its adjoint, which adds each element back to where it was taken from.
@@ -98,8 +101,7 @@ def _is_basic(index):
     return builtins.all(
         part is None
         or part is Ellipsis
-        or isinstance(part, (int, np.integer, slice))
-        and not isinstance(part, bool)
+        or (isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool))
         for part in parts
     )
 
@@ -140,6 +142,10 @@ def ravel(x):
 
 
 @implements(np.transpose)
+def _np_transpose(x, axes=None):
+    return transpose(x, axes)
+
+
 def transpose(x, *axes):
     """Permute the axes, given as a tuple or one by one; reverse them by default."""
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
@@ -223,10 +229,17 @@ def atleast_3d(x):
     return expand_dims(x, -1) if x.ndim == 2 else x if x.ndim > 2 else reshape(x, 1, -1, 1)
 
 
+def _as_arrays(parts):
+    """Turn numbers and lists among tensors and arrays into arrays of the same library."""
+    arrays = [hasattr(part, "ndim") and not isinstance(part, np.generic) for part in parts]
+    like = next((raw(part) for part, is_array in zip(parts, arrays) if is_array), None)
+    return [p if is_array else np.asarray(p, like=like) for p, is_array in zip(parts, arrays)]
+
+
 @implements(np.concatenate)
 def concatenate(arrays, axis=0):
     """Join along an existing axis; of the flattened arrays for ``axis=None``."""
-    arrays = [a if hasattr(a, "ndim") else np.asarray(a) for a in arrays]
+    arrays = _as_arrays(arrays)
     if axis is None:
         arrays, axis = [ravel(a) for a in arrays], 0
     return _concatenate(*arrays, axis=axis)
@@ -235,7 +248,7 @@ def concatenate(arrays, axis=0):
 @implements(np.stack)
 def stack(arrays, axis=0):
     """Join along a new axis."""
-    arrays = [a if hasattr(a, "ndim") else np.asarray(a) for a in arrays]
+    arrays = _as_arrays(arrays)
     return concatenate([expand_dims(a, axis) for a in arrays], axis)
 
 
@@ -396,6 +409,8 @@ def getitem(x, index):
 @implements(np.take_along_axis)
 def take_along_axis(x, indices, axis=-1):
     """Take elements along an axis by an index array of the same number of axes."""
+    if axis is None:
+        x, axis = ravel(x), 0
     return _take_along_axis(x, indices=raw(indices), axis=axis)
 
 
@@ -426,7 +441,11 @@ for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
             _function(raw(x), *value, dtype=dtype)
         )
     )
-for _function in (np.array_equal, np.allclose):
-    implements(_function)(
-        lambda a, b, _function=_function, **tolerances: _function(raw(a), raw(b), **tolerances)
+implements(np.array_equal)(
+    lambda a, b, equal_nan=False: bool(np.array_equal(raw(a), raw(b), equal_nan=equal_nan))
+)
+implements(np.allclose)(
+    lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: bool(
+        np.allclose(raw(a), raw(b), rtol=rtol, atol=atol, equal_nan=equal_nan)
     )
+)

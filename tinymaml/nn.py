@@ -1,0 +1,348 @@
+"""Layers, and the paper's networks.
+
+A layer has no state. ``layer.init(rng)`` gives its parameters, a dict from dotted names to tensors
+in order of use, and ``layer(params, x)`` applies it: the paper's f_theta(x). Each works on its last
+axes and broadcasts over all leading ones, parameters included, so one call serves many tasks.
+"""
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from . import ops
+from .ops.linalg import linear
+from .ops.shape import reshape
+from .tensor import tensor
+
+__all__ = [
+    "BatchNorm",
+    "Conv2d",
+    "Flatten",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "Sequential",
+    "SpatialMean",
+    "conv4",
+    "cross_entropy",
+    "glorot_uniform",
+    "he_normal",
+    "mlp",
+    "mse_loss",
+    "normal",
+    "truncated_normal",
+]
+
+cross_entropy = ops.cross_entropy
+mse_loss = ops.mse
+
+
+# Initial weights: functions of (rng, shape), where shape ends in (inputs, outputs).
+def _fans(shape):
+    receptive = math.prod(shape[:-2])
+    return receptive * shape[-2], receptive * shape[-1]
+
+
+def glorot_uniform(rng, shape):
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
+    bound = math.sqrt(6 / sum(_fans(shape)))
+    return rng.uniform(-bound, bound, shape)
+
+
+def he_normal(rng, shape):
+    """Normal of standard deviation sqrt(2 / fan_in), for ReLU (He et al. 2015, eq. 10)."""
+    return rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape)
+
+
+def normal(std):
+    """Return an initialiser: normal of standard deviation ``std``."""
+    return lambda rng, shape: rng.normal(0, std, shape)
+
+
+def truncated_normal(std):
+    """Return an initialiser: normal of standard deviation ``std``, redrawn beyond two of them."""
+
+    def draw(rng, shape):
+        z = rng.standard_normal(shape)
+        while (far := np.abs(z) > 2).any():
+            z[far] = rng.standard_normal(far.sum())
+        return std * z
+
+    return draw
+
+
+class Layer:
+    """What all layers are: parameters by ``init``, and a function of them and an input."""
+
+    def init(self, rng, dtype=np.float32):
+        """Draw initial parameters.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            On the host for every backend, so that a seed gives the same weights on each.
+        dtype : dtype
+            Of the parameters.
+
+        Returns
+        -------
+        dict of str to Tensor
+            In order of use; each requires a gradient.
+        """
+        return {
+            name: tensor(np.asarray(array, dtype), requires_grad=True)
+            for name, array in self.draw(rng).items()
+        }
+
+    def draw(self, rng):
+        """Return the initial parameters as float64 arrays; none for a layer without any."""
+        return {}
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.options().items())})"
+
+    def options(self):
+        """Return what the layer was made with, for its printed form."""
+        return {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str))}
+
+
+class Linear(Layer):
+    """x @ weight + bias: ``(n,i),(i,o),(o)->(n,o)``.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+    weight_init : function
+        Of (rng, shape). The bias starts at 0.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.Linear(3, 2)
+    >>> params = layer.init(np.random.default_rng(0))
+    >>> list(params), layer(params, np.zeros((5, 3))).shape
+    (['weight', 'bias'], (5, 2))
+    """
+
+    def __init__(self, inputs, outputs, weight_init=glorot_uniform):
+        self.inputs, self.outputs, self.weight_init = inputs, outputs, weight_init
+
+    def draw(self, rng):
+        shape = (self.inputs, self.outputs)
+        return {"weight": self.weight_init(rng, shape), "bias": np.zeros(self.outputs)}
+
+    def __call__(self, params, x):
+        if x.ndim < 2 or x.shape[-1] != self.inputs:
+            raise ValueError(
+                f"Linear({self.inputs}, {self.outputs}) takes (..., n, {self.inputs}), "
+                f"but the input has shape {x.shape}"
+            )
+        return linear(x, params["weight"], params["bias"])
+
+
+class Conv2d(Layer):
+    """Convolution of channels-last images: ``(n,h,w,c),(k,l,c,o),(o)->(n,p,q,o)``.
+
+    Parameters
+    ----------
+    channels, outputs : int
+    kernel_size, stride : int
+    padding : {"same", "valid"}
+        As :func:`tinymaml.ops.conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.Conv2d(1, 64, 3, stride=2)
+    >>> layer(layer.init(np.random.default_rng(0)), np.zeros((5, 28, 28, 1))).shape
+    (5, 14, 14, 64)
+    """
+
+    def __init__(self, channels, outputs, kernel_size, stride=1, padding="same"):
+        self.channels, self.outputs, self.kernel_size = channels, outputs, kernel_size
+        self.stride, self.padding = stride, padding
+
+    def draw(self, rng):
+        shape = (self.kernel_size, self.kernel_size, self.channels, self.outputs)
+        return {"weight": glorot_uniform(rng, shape), "bias": np.zeros(self.outputs)}
+
+    def __call__(self, params, x):
+        return ops.conv2d(x, params["weight"], params["bias"], self.stride, self.padding)
+
+
+class BatchNorm(Layer):
+    """Normalise each channel over the current batch, per task: ``(n,h,w,c)->`` or ``(n,c)->``.
+
+    The statistics are always those of the batch at hand, in training and at test, as in the
+    authors' code: there are no running averages.
+
+    Parameters
+    ----------
+    channels : int
+    affine : bool
+        Whether to scale by gamma and shift by beta, (c) each, afterwards.
+    eps : float
+        Added to the variance.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.BatchNorm(1, affine=False)
+    >>> layer({}, np.array([[1.0], [3.0]])).round(3)
+    array([[-1.],
+           [ 1.]])
+    """
+
+    def __init__(self, channels, affine=True, eps=1e-5):
+        self.channels, self.affine, self.eps = channels, affine, eps
+
+    def draw(self, rng):
+        if not self.affine:
+            return {}
+        return {"gamma": np.ones(self.channels), "beta": np.zeros(self.channels)}
+
+    def __call__(self, params, x):
+        if self.affine:
+            return ops.batch_norm(x, params["gamma"], params["beta"], self.eps)
+        like = x.data if hasattr(x, "node") else x
+        one = np.ones(self.channels, x.dtype, like=like)
+        return ops.batch_norm(x, one, 0 * one, self.eps)
+
+
+class MaxPool2d(Layer):
+    """The maximum of every size x size window: ``(n,h,w,c)->(n,h//size,w//size,c)``."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __call__(self, params, x):
+        return ops.max_pool2d(x, self.size)
+
+
+class SpatialMean(Layer):
+    """The mean over height and width: ``(n,h,w,c)->(n,c)``."""
+
+    def __call__(self, params, x):
+        return x.mean(axis=(-3, -2))
+
+
+class Flatten(Layer):
+    """All features of an image in one axis: ``(n,h,w,c)->(n,h*w*c)``."""
+
+    def __call__(self, params, x):
+        return reshape(x, (*x.shape[:-3], math.prod(x.shape[-3:])))
+
+
+class ReLU(Layer):
+    """max(x, 0), elementwise."""
+
+    def __call__(self, params, x):
+        return ops.relu(x)
+
+
+class Sequential(Layer):
+    """Layers one after another.
+
+    Parameters are named by layer and number: ``conv2d1.weight``, ``batchnorm1.gamma`` ...
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> model = tm.nn.Sequential(tm.nn.Linear(1, 40), tm.nn.ReLU(), tm.nn.Linear(40, 1))
+    >>> list(model.init(np.random.default_rng(0)))
+    ['linear1.weight', 'linear1.bias', 'linear2.weight', 'linear2.bias']
+    """
+
+    def __init__(self, *layers):
+        count = Counter()
+        self.layers, self.names = layers, []
+        for layer in layers:
+            kind = type(layer).__name__.lower()
+            count[kind] += 1
+            self.names.append(f"{kind}{count[kind]}.")
+        example = np.random.default_rng(0)
+        self._local = [
+            [(name, p + name) for name in layer.draw(example)]
+            for p, layer in zip(self.names, layers)
+        ]
+
+    def draw(self, rng):
+        return {
+            prefix + name: array
+            for prefix, layer in zip(self.names, self.layers)
+            for name, array in layer.draw(rng).items()
+        }
+
+    def __call__(self, params, x):
+        for layer, names in zip(self.layers, self._local):
+            x = layer({name: params[full] for name, full in names}, x)
+        return x
+
+    def __repr__(self):
+        return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
+
+
+def mlp(sizes, weight_init=None):
+    """Fully connected network with ReLU between its layers.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features from input to output; the paper's sinusoid network is (1, 40, 40, 1).
+    weight_init : function, optional
+        Of (rng, shape); the authors' by default, a normal of standard deviation 0.01 truncated at
+        two (Finn et al. 2017, the authors' code).
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> params = tm.nn.mlp((1, 40, 40, 1)).init(np.random.default_rng(0))
+    >>> sum(p.size for p in params.values())
+    1761
+    """
+    layers = []
+    for i, o in zip(sizes[:-1], sizes[1:]):
+        layers += [Linear(i, o, weight_init or truncated_normal(0.01)), ReLU()]
+    return Sequential(*layers[:-1])
+
+
+def conv4(ways, channels=1, filters=64, downsample="stride", image_size=None):
+    """The paper's convolutional network: four blocks, then a linear layer.
+
+    Parameters
+    ----------
+    ways : int
+        Classes, the number of logits.
+    channels, filters : int
+        Of the input; of every block.
+    downsample : {"stride", "pool"}
+        "stride" is the Omniglot form: convolutions of stride 2, then the mean over the remaining
+        2 x 2 positions. "pool" is the MiniImageNet form: 2 x 2 max-pooling, then all 5 x 5
+        positions (Finn et al. 2017, section 5.2).
+    image_size : int, optional
+        Height and width of the images, 28 for "stride" and 84 for "pool" by default.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> params = tm.nn.conv4(5).init(np.random.default_rng(0))
+    >>> sum(p.size for name, p in params.items() if not name.startswith("batchnorm"))
+    111749
+    """
+    if downsample not in ("stride", "pool"):
+        raise ValueError(f"conv4: downsample is {downsample!r}; choose 'stride' or 'pool'")
+    pool = downsample == "pool"
+    size = image_size or (84 if pool else 28)
+    layers = []
+    for i in range(4):
+        layers.append(Conv2d(filters if i else channels, filters, 3, stride=1 if pool else 2))
+        layers.append(BatchNorm(filters))
+        # Max-pooling and ReLU commute: pooling first leaves ReLU a quarter of the numbers.
+        layers += [MaxPool2d(2), ReLU()] if pool else [ReLU()]
+    if pool:
+        side = size // 16
+        layers += [Flatten(), Linear(side * side * filters, ways)]
+    else:
+        layers += [SpatialMean(), Linear(filters, ways, normal(1.0))]
+    return Sequential(*layers)

@@ -1,0 +1,132 @@
+"""Losses, fused, and the gradient step of the inner loop.
+
+A loss averages over the examples of one task: its leading axes remain, one number per task.
+"""
+
+import numpy as np
+
+from ..tensor import op, raw
+from .reduction import _logsumexp_forward, softmax
+from .shape import reshape
+
+
+def _one_hot(labels, logits):
+    """Return labels (..., n) as rows (..., n, k) of zeros and a one."""
+    return labels[..., None] == np.arange(logits.shape[-1], like=labels)
+
+
+def _cross_entropy_forward(logits, labels):
+    picked = np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+    return (_logsumexp_forward(logits, axis=-1, keepdims=False) - picked).mean(-1)
+
+
+def _per_example(g, n):
+    """Spread the cotangent of a mean over n examples: (...) -> (..., 1, 1)."""
+    return reshape(g * (1 / n), (*g.shape, 1, 1))
+
+
+_cross_entropy = op(
+    _cross_entropy_forward,
+    lambda g, _y, logits, labels: (
+        _per_example(g, logits.shape[-2]) * (softmax(logits) - _one_hot(raw(labels), logits))
+    ),
+    None,
+    name="cross_entropy",
+)
+
+
+def _mse_forward(prediction, target):
+    d = prediction - target
+    return np.einsum("...ij,...ij->...", d, d) / (d.shape[-1] * d.shape[-2])
+
+
+_mse = op(
+    _mse_forward,
+    lambda g, _y, p, t: _per_example(g, p.shape[-1] * p.shape[-2] / 2) * (p - t),
+    lambda g, _y, p, t: _per_example(g, p.shape[-1] * p.shape[-2] / 2) * (t - p),
+    name="mse",
+)
+
+
+def cross_entropy(logits, labels):
+    """Mean cross-entropy of integer labels.
+
+    ``(n,k),(n)->()``, broadcast over leading axes: one number per task.
+
+    Parameters
+    ----------
+    logits : Tensor or array, shape (..., n, k)
+        Scores before the softmax.
+    labels : integer Tensor or array, shape (..., n)
+        In 0 .. k - 1.
+
+    Raises
+    ------
+    ValueError
+        If the labels are no integers, of another shape, or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cross_entropy(np.zeros((3, 2)), np.array([0, 1, 1])).round(4)
+    np.float64(0.6931)
+    """
+    labels = raw(labels)
+    if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"cross_entropy: logits {logits.shape} need integer labels of shape "
+            f"{logits.shape[:-1]}, but they are {labels.dtype.name} of shape {labels.shape}"
+        )
+    if labels.size and (labels.min() < 0 or labels.max() >= logits.shape[-1]):
+        raise ValueError(
+            f"cross_entropy: labels reach from {int(labels.min())} to {int(labels.max())}, "
+            f"but {logits.shape[-1]} logits need 0 to {logits.shape[-1] - 1}"
+        )
+    return _cross_entropy(logits, labels)
+
+
+def mse(prediction, target):
+    """Mean squared error over examples and outputs.
+
+    ``(n,k),(n,k)->()``, broadcast over leading axes: one number per task.
+
+    Raises
+    ------
+    ValueError
+        If the last two axes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mse(np.zeros((2, 1)), np.array([[1.0], [3.0]]))
+    np.float64(5.0)
+    """
+    if prediction.ndim < 2 or prediction.shape[-2:] != target.shape[-2:]:
+        raise ValueError(
+            f"mse: prediction {prediction.shape} and target {target.shape} "
+            "must agree in their last two axes (examples, outputs)"
+        )
+    return _mse(prediction, target)
+
+
+def _descend_forward(p, g, *, lr):
+    step = g * -lr
+    step += p
+    return step
+
+
+_descend = op(
+    _descend_forward, lambda c, _y, _p, _g, lr: c, lambda c, _y, _p, _g, lr: c * -lr, name="descend"
+)
+
+
+def descend(p, g, lr):
+    """One step of gradient descent, p - lr g, for a number ``lr``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> descend(np.array([1.0]), np.array([2.0]), 0.25)
+    array([0.5])
+    """
+    return _descend(p, g, lr=lr) if isinstance(lr, (int, float)) else p - lr * g

@@ -1,0 +1,118 @@
+"""Optimisers: state in, state out.
+
+``state = optimizer.init(params)``, then ``params, state = optimizer.update(params, gradient, state)``.
+A state is a dict of numbers and of dicts of arrays, which a checkpoint can hold.
+"""
+
+import math
+
+import numpy as np
+
+from .tensor import Tensor, leaf
+
+
+def _parameter(array):
+    return Tensor(array, leaf(array))
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, v <- momentum v + g, theta <- theta - lr v.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    momentum : float
+        In [0, 1).
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> params = {"theta": tm.tensor(1.0, requires_grad=True)}
+    >>> optimizer = tm.optim.SGD(lr=0.5)
+    >>> params, state = optimizer.update(params, {"theta": tm.tensor(1.0)}, optimizer.init(params))
+    >>> params["theta"].item()
+    0.5
+    """
+
+    def __init__(self, lr, momentum=0.0):
+        _check_rate(lr)
+        _check_decay("momentum", momentum)
+        self.lr, self.momentum = lr, momentum
+
+    def init(self, params):
+        """Return the state before the first update."""
+        if not self.momentum:
+            return {}
+        return {"velocity": {name: np.zeros_like(p.data) for name, p in params.items()}}
+
+    def update(self, params, gradient, state):
+        """Return the parameters after one step, and the new state."""
+        if not self.momentum:
+            step = {name: g.data for name, g in gradient.items()}
+        else:
+            step = {n: self.momentum * v + gradient[n].data for n, v in state["velocity"].items()}
+            state = {"velocity": step}
+        return {n: _parameter(p.data - self.lr * step[n]) for n, p in params.items()}, state
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, Algorithm 1).
+
+    A gradient that has always been zero moves nothing: 0 / (0 + eps).
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    betas : pair of float
+        Decay of the mean gradient and of the mean squared gradient, in [0, 1).
+    eps : float
+        Added to the root of the second moment.
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> params = {"theta": tm.tensor(1.0, requires_grad=True)}
+    >>> optimizer = tm.optim.Adam(lr=0.001)
+    >>> params, state = optimizer.update(params, {"theta": tm.tensor(7.0)}, optimizer.init(params))
+    >>> round(params["theta"].item(), 6)
+    0.999
+    """
+
+    def __init__(self, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+        _check_rate(lr)
+        for beta in betas:
+            _check_decay("beta", beta)
+        self.lr, self.betas, self.eps = lr, tuple(betas), eps
+
+    def init(self, params):
+        """Return the state before the first update."""
+        first = {name: np.zeros_like(p.data) for name, p in params.items()}
+        second = {name: np.zeros_like(p.data) for name, p in params.items()}
+        return {"step": 0, "first": first, "second": second}
+
+    def update(self, params, gradient, state):
+        """Return the parameters after one step, and the new state."""
+        step = state["step"] + 1
+        beta1, beta2 = self.betas
+        # Both bias corrections are folded into the rate and eps (Kingma & Ba 2015, section 2).
+        root = math.sqrt(1 - beta2**step)
+        rate, eps = self.lr * root / (1 - beta1**step), self.eps * root
+        new, first, second = {}, {}, {}
+        for name, p in params.items():
+            g = gradient[name].data
+            m = first[name] = beta1 * state["first"][name] + (1 - beta1) * g
+            v = second[name] = beta2 * state["second"][name] + (1 - beta2) * (g * g)
+            new[name] = _parameter(p.data - rate * m / (np.sqrt(v) + eps))
+        return new, {"step": step, "first": first, "second": second}
+
+
+def _check_rate(lr):
+    if not lr > 0:
+        raise ValueError(f"the learning rate is {lr}; give a number above 0")
+
+
+def _check_decay(name, value):
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is {value}; give a number from 0 to below 1")
