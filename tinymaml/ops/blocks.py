@@ -9,12 +9,11 @@ import math
 
 import numpy as np
 
-#: Bytes of a block: a fraction of a core's second-level cache, which also holds the block's inputs.
-BLOCK = 1 << 19
 
+def blocks(array, tasks, items, item_size, limit):
+    """Return pairs of slices (of tasks, of items within a task) that cover everything in order.
 
-def blocks(array, tasks, items, item_size, limit=BLOCK):
-    """Yield pairs of slices (of tasks, of items within a task) that cover everything in order.
+    The first pair is the largest.
 
     Parameters
     ----------
@@ -29,22 +28,25 @@ def blocks(array, tasks, items, item_size, limit=BLOCK):
 
     Examples
     --------
-    >>> list(blocks(np.zeros(1), 2, 3, item_size=8, limit=2 * 64))
-    [(slice(0, 1, None), slice(0, 2, None)), (slice(0, 1, None), slice(2, 3, None)), \
-(slice(1, 2, None), slice(0, 2, None)), (slice(1, 2, None), slice(2, 3, None))]
+    >>> for t, i in blocks(np.zeros(1), 2, 3, item_size=8, limit=2 * 64):
+    ...     print(t.start, t.stop, i.start, i.stop)
+    0 1 0 2
+    0 1 2 3
+    1 2 0 2
+    1 2 2 3
     """
     if not isinstance(array, np.ndarray):
-        yield slice(0, tasks), slice(0, items)
-        return
+        return [(slice(0, tasks), slice(0, items))]
     fit = max(1, limit // max(1, item_size * array.itemsize))
     if fit >= items:
         step = max(1, fit // max(1, items))
-        for t in range(0, tasks, step):
-            yield slice(t, min(t + step, tasks)), slice(0, items)
-    else:
-        for t in range(tasks):
-            for i in range(0, items, fit):
-                yield slice(t, t + 1), slice(i, min(i + fit, items))
+        return [(slice(t, min(t + step, tasks)), slice(0, items)) for t in range(0, tasks, step)]
+    step = -(-items // -(-items // fit))  # even parts rather than full ones and a small rest
+    return [
+        (slice(t, t + 1), slice(i, min(i + step, items)))
+        for t in range(tasks)
+        for i in range(0, items, step)
+    ]
 
 
 def task_axis(lead, array, core):

@@ -5,8 +5,6 @@ differentiation: conv2d, its input gradient and its weight gradient; each one's 
 the other two. Each is a matrix product with the patches of the image laid out as rows (im2col).
 """
 
-import itertools
-
 import numpy as np
 
 from ..backend import array_module
@@ -14,6 +12,9 @@ from ..tensor import op, raw
 from .blocks import blocks, task_axis
 from .reduction import mean
 from .shape import reshape
+
+#: Bytes of patches laid out at once: within a core's share of the cache, yet large matrices.
+CONV_BLOCK = 1 << 20
 
 
 def same_padding(size, kernel, stride):
@@ -30,112 +31,127 @@ def same_padding(size, kernel, stride):
     return total // 2, total - total // 2
 
 
-def _patches(x, kernel, stride, padding, out):
+def _patches(x, kernel, stride, before, out):
     """Yield (tasks, images, rows): every patch of x, (tasks, n, h, w, c), as a row of a matrix.
 
-    ``out`` is the height and width of the result. The rows of a block are overwritten by the next.
+    ``before`` is the padding above and to the left; ``out``, the height and width of the result,
+    says how much is needed below and to the right. The next block overwrites the rows.
     """
-    (tasks, n, h, w, c), (k, l), (p, q) = x.shape, kernel, out
-    (top, bottom), (left, right) = padding
-    strided = array_module(x).lib.stride_tricks.as_strided
-    dense = not (top or bottom or left or right) and x.flags.c_contiguous
-    rows = padded = None
-    for t, i in blocks(x, tasks, n, p * q * k * l * c):
-        block = x[t, i]
-        if rows is None:  # the first block is the largest
-            rows = np.empty((*block.shape[:2], p, q, k, l * c), x.dtype, like=x)
-            if not dense:
-                shape = (*block.shape[:2], h + top + bottom, w + left + right, c)
-                padded = np.zeros(shape, x.dtype, like=x)
-        if not dense:
-            window = padded[: block.shape[0], : block.shape[1]]
-            window[:, :, top : top + h, left : left + w] = block
-            block = window
-        st, si, sh, sw, sc = block.strides
-        view = strided(  # k runs of l * c contiguous numbers for every patch
-            block, (*block.shape[:2], p, q, k, l * c), (st, si, stride * sh, stride * sw, sh, sc)
-        )
-        part = rows[: block.shape[0], : block.shape[1]]
-        part[...] = view
-        yield t, i, part.reshape(block.shape[0], block.shape[1] * p * q, k * l * c)
-
-
-def _output_size(shape, kernel, stride, padding):
-    return tuple(
-        [(n + sum(pad) - k) // stride + 1 for n, k, pad in zip(shape[-3:-1], kernel, padding)]
+    (tasks, n, h, w, c), (k, l), (p, q), (top, left) = x.shape, kernel, out, before
+    high, wide = (p - 1) * stride + k, (q - 1) * stride + l
+    parts = blocks(x, tasks, n, p * q * k * l * c, CONV_BLOCK)
+    t, i = parts[0]  # the largest
+    size = (t.stop - t.start, i.stop - i.start)
+    padded = top or left or high > h or wide > w or not x.flags.c_contiguous
+    source = np.zeros((*size, high, wide, c), x.dtype, like=x) if padded else x
+    st, si, sh, sw, sc = source.strides
+    windows = array_module(
+        x
+    ).lib.stride_tricks.as_strided(  # k runs of l * c numbers a patch
+        source, (*source.shape[:2], p, q, k, l * c), (st, si, stride * sh, stride * sw, sh, sc)
     )
+    rows = np.empty((*size, p, q, k, l * c), x.dtype, like=x)
+    for t, i in parts:
+        here = (t, i)
+        if padded:
+            here = (slice(0, t.stop - t.start), slice(0, i.stop - i.start))
+            inside = source[here][:, :, top : top + h, left : left + w]
+            inside[...] = x[t, i, : inside.shape[2], : inside.shape[3]]
+        part = rows[: t.stop - t.start, : i.stop - i.start]
+        part[...] = windows[here]
+        yield t, i, part.reshape(len(part), -1, k * l * c)
 
 
-def _lead(x, x_core, w, w_core):
-    return np.broadcast_shapes(x.shape[: x.ndim - x_core], w.shape[: w.ndim - w_core])
+def _align(x, weight, bias=None):
+    """Return the common leading axes, and images, weight and bias with one task axis.
+
+    Where all tasks share the weight, their images become those of one task: one large matrix
+    product in place of many small ones.
+    """
+    lead = np.broadcast_shapes(x.shape[:-4], weight.shape[:-4])
+    if bias is not None:
+        lead = np.broadcast_shapes(lead, bias.shape[:-1])
+        bias = task_axis(lead, bias, 1)
+    x, weight = task_axis(lead, x, 4), task_axis(lead, weight, 4)
+    if weight.strides[0] == 0 and (bias is None or bias.strides[0] == 0):
+        x, weight = x.reshape(1, -1, *x.shape[2:]), weight[:1]
+        bias = bias if bias is None else bias[:1]
+    return lead, x, weight, bias
+
+
+def _correlate(x, weight, bias, stride, before, y):
+    """Write the correlation of (tasks, n, h, w, c) with (tasks, k, l, c, o) into y."""
+    tasks, k, l, _, o = weight.shape
+    matrix = weight.reshape(tasks, -1, o)
+    dense = y.flags.c_contiguous
+    for t, i, rows in _patches(x, (k, l), stride, before, y.shape[2:4]):
+        part = y[t, i].reshape(len(rows), -1, o) if dense else None
+        part = np.matmul(rows, matrix[t], out=part)
+        if bias is not None:
+            part += bias[t, None]
+        if not dense:
+            y[t, i] = part.reshape(y[t, i].shape)
 
 
 def _conv2d_forward(x, weight, bias=None, *, stride, padding):
-    lead = _lead(x, 4, weight, 4)
-    if bias is not None:
-        lead = np.broadcast_shapes(lead, bias.shape[:-1])
-        bias = task_axis(lead, bias, 1)[:, None]
-    kernel, o = weight.shape[-4:-2], weight.shape[-1]
-    out = _output_size(x.shape, kernel, stride, padding)
-    x, weight = task_axis(lead, x, 4), task_axis(lead, weight, 4)
-    tasks, n = x.shape[:2]
-    matrix = weight.reshape(tasks, -1, o)
-    y = np.empty((tasks, n, *out, o), x.dtype, like=x)
-    for t, i, rows in _patches(x, kernel, stride, padding, out):
-        part = y[t, i].reshape(rows.shape[0], -1, o)
-        np.matmul(rows, matrix[t], out=part)
-        if bias is not None:
-            part += bias[t]
+    n, o = x.shape[-4], weight.shape[-1]
+    out = tuple(
+        [
+            (m + sum(pad) - k) // stride + 1
+            for m, pad, k in zip(x.shape[-3:-1], padding, weight.shape[-4:-2])
+        ]
+    )
+    lead, x, weight, bias = _align(x, weight, bias)
+    y = np.empty((*x.shape[:2], *out, o), x.dtype, like=x)
+    _correlate(x, weight, bias, stride, (padding[0][0], padding[1][0]), y)
     return y.reshape(*lead, n, *out, o)
 
 
 def _input_grad_forward(g, weight, *, shape, stride, padding):
-    """The image gradient: g @ weight^T gives the gradient of every patch; overlaps are added."""
-    if stride == 1:  # then it is a convolution with the weight turned by 180 degrees
-        k, l = weight.shape[-4:-2]
-        (top, _), (left, _) = padding
-        h, w = shape
-        p, q = g.shape[-3:-1]
-        turned = np.ascontiguousarray(weight[..., ::-1, ::-1, :, :].swapaxes(-1, -2))
-        around = ((k - 1 - top, h - p + top), (l - 1 - left, w - q + left))
-        return _conv2d_forward(g, turned, stride=1, padding=around)
-    lead = _lead(g, 4, weight, 4)
-    k, l, c, o = weight.shape[-4:]
-    g, weight = task_axis(lead, g, 4), task_axis(lead, weight, 4)
-    (tasks, n, p, q), (h, w) = g.shape[:4], shape
-    (top, bottom), (left, right) = padding
-    matrix = weight.reshape(tasks, -1, o).swapaxes(-1, -2)
-    y = np.empty((tasks, n, h, w, c), g.dtype, like=g)
-    # room for whole groups of `stride` rows and columns
-    high, wide = (
-        max(h + top + bottom, stride * (p + k // stride + 1)),
-        max(w + left + right, stride * (q + l // stride + 1)),
-    )
-    high, wide = -(-high // stride) * stride, -(-wide // stride) * stride
-    for t, i in blocks(g, tasks, n, p * q * k * l * c):
-        gi = np.ascontiguousarray(g[t, i])
-        b, m = gi.shape[:2]
-        rows = (gi.reshape(b, -1, o) @ matrix[t]).reshape(b, m, p, q, k, l, c)
-        padded = np.zeros((b, m, high, wide, c), g.dtype, like=g)
-        grid = padded.reshape(b, m, high // stride, stride, wide // stride, stride, c)
-        # within a group no two patches overlap, so the whole group is added at once
-        for a, e in itertools.product(range(0, k, stride), range(0, l, stride)):
-            group = rows[:, :, :, :, a : a + stride, e : e + stride]
-            y0, x0 = a // stride, e // stride
-            target = grid[:, :, y0 : y0 + p, : group.shape[4], x0 : x0 + q, : group.shape[5]]
-            target += group.swapaxes(3, 4)
-        y[t, i] = padded[:, :, top : top + h, left : left + w]
-    return y.reshape(*lead, n, h, w, c)
+    """The image gradient.
+
+    Row r of a padded image meets row i of the kernel where i = r (mod stride). So the rows of one
+    remainder meet every stride-th row of the kernel, and their gradient is the correlation of g
+    with those rows in reverse; and so for columns.
+    """
+    n, (k, l, c) = g.shape[-4], weight.shape[-4:-1]
+    lead, g, weight, _ = _align(g, weight)
+    make = np.empty if min(k, l) >= stride else np.zeros  # a pixel that no patch has gets 0
+    y = make((*g.shape[:2], *shape, c), g.dtype, like=g)
+    (top, _), (left, _) = padding
+    for rows, of_kernel, above in _remainders(k, stride, top):
+        for columns, across_kernel, before in _remainders(l, stride, left):
+            taps = weight[:, of_kernel, across_kernel].swapaxes(-1, -2)
+            part = y[:, :, rows, columns]
+            if part.size:
+                met = g[:, :, max(-above, 0) :, max(-before, 0) :]
+                padding_before = (max(above, 0), max(before, 0))
+                _correlate(met, np.ascontiguousarray(taps), None, 1, padding_before, part)
+    return y.reshape(*lead, n, *shape, c)
+
+
+def _remainders(kernel, stride, pad):
+    """Yield for each remainder: image rows, kernel rows in reverse, rows to pad before g.
+
+    A negative number of rows to pad says how many rows of g to skip.
+    """
+    for remainder in range(min(stride, kernel)):
+        first = (remainder - pad) % stride
+        taps = len(range(remainder, kernel, stride))
+        last = remainder + (taps - 1) * stride
+        before = taps - 1 - (first + pad - remainder) // stride
+        yield slice(first, None, stride), slice(last, None, -stride), before
 
 
 def _weight_grad_forward(x, g, *, kernel, stride, padding):
     """The weight gradient: patches^T @ g."""
-    lead = _lead(x, 4, g, 4)
+    lead = np.broadcast_shapes(x.shape[:-4], g.shape[:-4])
     x, g = task_axis(lead, x, 4), task_axis(lead, g, 4)
-    c, o, out = x.shape[-1], g.shape[-1], g.shape[2:4]
-    y = np.empty((x.shape[0], kernel[0] * kernel[1] * c, o), g.dtype, like=g)
-    for t, i, rows in _patches(x, kernel, stride, padding, out):
-        gi = g[t, i].reshape(rows.shape[0], -1, o)
+    c, o = x.shape[-1], g.shape[-1]
+    y = np.empty((len(x), kernel[0] * kernel[1] * c, o), g.dtype, like=g)
+    before = (padding[0][0], padding[1][0])
+    for t, i, rows in _patches(x, kernel, stride, before, g.shape[2:4]):
+        gi = g[t, i].reshape(len(rows), -1, o)
         if i.start == 0:
             np.matmul(rows.swapaxes(-1, -2), gi, out=y[t])
         else:

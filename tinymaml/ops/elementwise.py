@@ -27,13 +27,15 @@ cbrt = op(np.cbrt, lambda g, y, _x: g / (3 * y * y))
 
 def _power_base(g, _y, a, b):
     """b a^(b-1), and 0 where b = 0: there a^(b-1) may be infinite."""
-    if isinstance(b, (int, float)):
+    if isinstance(b, (int, float, np.number)):
         return g * (b * a ** (b - 1)) if b else g * 0
     return g * b * a ** where(b == 0, 1, b - 1)
 
 
 def _power_exponent(g, y, a, _b):
     """y log a, and 0 where a = 0 (the limit for b > 0)."""
+    if isinstance(a, (int, float)):
+        return g * y * float(np.log(a or 1))
     return g * y * log(where(a == 0, 1, a))
 
 

@@ -5,12 +5,15 @@ With x^ = (x - mean(x)) s, s = (var(x) + eps)^(-1/2), means over the batch, per 
     y             = gamma x^ + beta
     B(g, x, gamma) = gamma s (g - mean(g) - x^ mean(g x^))         the cotangent of x
     B is linear in g and its own transpose, and along u its derivative with respect to x is
-    D(u, g, x, gamma) = -gamma s^2 (x^ (cov(u, g) - 3 m_u m_g) + m_g (u - mean(u)) + m_u (g - mean(g)))
+    D(u, g, x, gamma) = -gamma s^2 (x^ (cov(u, g) - 3 m_u m_g)
+                                     + m_g (u - mean(u)) + m_u (g - mean(g)))
     where m_u = mean(u x^), m_g = mean(g x^), cov(u, g) = mean(u g) - mean(u) mean(g).
 
 Each is fused into two passes over memory. Every derivative goes through x itself: the statistics
 are functions of x, never constants, which is what makes the second order right.
 """
+
+import math
 
 import numpy as np
 
@@ -20,84 +23,111 @@ from .elementwise import sqrt
 from .reduction import mean, sum
 from .shape import reshape
 
-
-def _lead(core, x, gamma):
-    """Return the broadcast leading axes of x, (*lead, *batch, c), and gamma, (*lead, c)."""
-    return np.broadcast_shapes(x.shape[: x.ndim - core], gamma.shape[:-1])
+#: Bytes of a block: the few arrays that a pass goes through then stay in a core's own cache.
+NORM_BLOCK = 1 << 18
 
 
-def _rows(lead, core, *arrays):
-    """View arrays (*lead, *batch, c) as contiguous (tasks, rows, c)."""
-    views = [np.ascontiguousarray(task_axis(lead, a, core)) for a in arrays]
-    return [a.reshape(a.shape[0], -1, a.shape[-1]) for a in views]
+class _Folded:
+    """Arrays (*lead, *batch, c) viewed as (tasks, rows, fold * c), and passes over them.
 
+    NumPy's loops run over the last axis, and one of a few dozen channels is too short for them to
+    be fast; so several rows of the batch are viewed as one. Per-channel numbers are (tasks, 1, c).
+    """
 
-def _column_sums(x):
-    """Sum (tasks, rows, c) over rows: a product with ones is several times faster than sum."""
-    return np.ones((1, x.shape[1]), x.dtype, like=x) @ x
+    def __init__(self, shape, core, dtype, like):
+        self.lead, self.c = shape[: len(shape) - core], shape[-1]
+        self.n = math.prod(shape[len(shape) - core : -1])
+        self.tasks = math.prod(self.lead)
+        fit = max(1, 1024 // self.c)
+        self.fold = next(f for f in range(fit, 0, -1) if self.n % f == 0)
+        self.shape, self.core, self.dtype, self.like = shape, core, dtype, like
+        rows, width = self.n // self.fold, self.fold * self.c
+        self.blocks = blocks(like, self.tasks, rows, width, NORM_BLOCK)
+        self.ones = np.ones((1, rows), dtype, like=like)
 
+    def view(self, a):
+        """Return an array of the batch as (tasks, rows, fold * c)."""
+        a = np.ascontiguousarray(task_axis(self.lead, a, self.core))
+        return a.reshape(self.tasks, self.n // self.fold, self.fold * self.c)
 
-def _moments(x, eps):
-    """Return mean and (var + eps)^(-1/2), both (tasks, 1, c), in one pass over (tasks, rows, c)."""
-    tasks, n, c = x.shape
-    shift = np.zeros((tasks, 1, c), x.dtype, like=x)
-    total, squares = np.zeros_like(shift), np.zeros_like(shift)
-    for t, i in blocks(x, tasks, n, c):
-        part = x[t, i]
-        if i.start == 0:  # sums are taken about a first guess of the mean, lest squares cancel
-            shift[t] = _column_sums(part) / part.shape[1]
-        d = part - shift[t]
-        total[t] += _column_sums(d)
-        np.multiply(d, d, out=d)
-        squares[t] += _column_sums(d)
-    total /= n
-    return shift + total, 1 / np.sqrt(squares / n - total * total + eps)
+    def channels(self, a):
+        """Return numbers per channel, (*lead, c), as (tasks, 1, c)."""
+        return task_axis(self.lead, a, 1)[:, None]
 
+    def wide(self, a):
+        """Repeat numbers per channel for every row that is viewed as one."""
+        a = np.broadcast_to(a[:, :, None], (len(a), 1, self.fold, self.c))
+        return a.reshape(len(a), 1, self.fold * self.c)
 
-def _means_with(x, mu, s, arrays, products=()):
-    """Return in one pass mean(a) and mean(a x^) for each array, and mean(a b) for each product."""
-    tasks, n, c = x.shape
-    zeros = [
-        np.zeros((tasks, 1, c), x.dtype, like=x) for _ in range(2 * len(arrays) + len(products))
-    ]
-    for t, i in blocks(x, tasks, n, c):
-        d = x[t, i] - mu[t]
-        e = np.empty_like(d)
-        sums = iter(zeros)
-        for a in arrays:
-            next(sums)[t] += _column_sums(a[t, i])
-            np.multiply(d, a[t, i], out=e)
-            next(sums)[t] += _column_sums(e)
-        for a, b in products:
-            np.multiply(a[t, i], b[t, i], out=e)
-            next(sums)[t] += _column_sums(e)
-    means = [z / n for z in zeros]
-    for k in range(1, 2 * len(arrays), 2):
-        means[k] *= s
-    return means
+    def means(self, terms, count):
+        """Return the means over the batch of the ``count`` arrays that ``terms(t, i)`` yields.
 
+        It yields them for one block, and may reuse the array between them.
+        """
+        width = self.fold * self.c
+        sums = [np.zeros((self.tasks, 1, width), self.dtype, like=self.like) for _ in range(count)]
+        for t, i in self.blocks:
+            # a product with a row of ones is several times faster than sum(axis=1)
+            row = self.ones[:, : i.stop - i.start]
+            for total, term in zip(sums, terms(t, i)):
+                total[t] += row @ term
+        return [s.reshape(self.tasks, 1, self.fold, self.c).sum(axis=2) / self.n for s in sums]
 
-def _combine(constant, *pairs):
-    """Return constant + sum of coefficient * array, (tasks, 1, c) by (tasks, rows, c), in one pass."""
-    (first_coefficient, first), *rest = pairs
-    y = np.empty_like(first)
-    for t, i in blocks(y, *y.shape):
-        part = y[t, i]
-        np.multiply(first[t, i], first_coefficient[t], out=part)
-        for coefficient, a in rest:
-            part += a[t, i] * coefficient[t]
-        part += constant[t]
-    return y
+    def moments(self, x, eps):
+        """Return mean and (var + eps)^(-1/2) in one pass over x."""
+        few = self.blocks[0][1]
+        few = slice(0, min(few.stop, 8))
+        # sums are taken about a first guess of the mean, lest the squares cancel
+        guess = self.ones[:, few] @ x[:, few] / few.stop
+        guess = guess.reshape(self.tasks, 1, self.fold, self.c).mean(axis=2)
+        wide = self.wide(guess)
+
+        def terms(t, i):
+            d = x[t, i] - wide[t]
+            yield d
+            yield np.multiply(d, d, out=d)
+
+        first, second = self.means(terms, 2)
+        return guess + first, 1 / np.sqrt(second - first * first + eps)
+
+    def combine(self, constant, *pairs):
+        """Return constant + the sum of coefficient * array, in one pass, shaped as the batch."""
+        constant = self.wide(constant)
+        pairs = [(self.wide(coefficient), a) for coefficient, a in pairs]
+        y = np.empty_like(pairs[0][1])
+        for t, i in self.blocks:
+            part = y[t, i]
+            (coefficient, a), *rest = pairs
+            np.multiply(a[t, i], coefficient[t], out=part)
+            part += constant[t]
+            for coefficient, a in rest:
+                part += a[t, i] * coefficient[t]
+        return y.reshape(self.shape)
+
+    def grad_means(self, x, mu, s, g):
+        """Return mean(g) and mean(g x^) in one pass."""
+        wide = self.wide(mu)
+
+        def terms(t, i):
+            yield g[t, i]
+            d = x[t, i] - wide[t]
+            yield np.multiply(d, g[t, i], out=d)
+
+        g_mean, g_dot = self.means(terms, 2)
+        return g_mean, g_dot * s
+
+    def grad(self, x, mu, s, gamma, g, g_mean, g_dot):
+        """Return B from the means that it needs."""
+        by_x = -gamma * s * s * g_dot
+        return self.combine(-gamma * s * g_mean - by_x * mu, (gamma * s, g), (by_x, x))
 
 
 def _batch_norm_forward(x, gamma, beta, *, eps, core):
-    lead = _lead(core, x, gamma)
-    shape = lead + x.shape[x.ndim - core :]
-    (x,) = _rows(lead, core, x)
-    gamma, beta = (task_axis(lead, a, 1)[:, None] for a in (gamma, beta))
-    mu, s = _moments(x, eps)
-    scale = gamma * s
-    return _combine(beta - mu * scale, (scale, x)).reshape(shape)
+    lead = np.broadcast_shapes(x.shape[: x.ndim - core], gamma.shape[:-1], beta.shape[:-1])
+    b = _Folded(lead + x.shape[x.ndim - core :], core, x.dtype, x)
+    x, gamma, beta = b.view(x), b.channels(gamma), b.channels(beta)
+    mu, s = b.moments(x, eps)
+    return b.combine(beta - mu * gamma * s, (gamma * s, x))
 
 
 def _batch_norm_vjp(needed, g, _y, x, gamma, _beta, eps, core):
@@ -107,52 +137,53 @@ def _batch_norm_vjp(needed, g, _y, x, gamma, _beta, eps, core):
             _dot(g, x, eps=eps, core=core) if needed[1] else None,
             sum(g, _batch_axes(core)) if needed[2] else None,
         ]
-    shape, lead = g.shape, g.shape[: g.ndim - core]
-    g, x = _rows(lead, core, g, x)
-    mu, s = _moments(x, eps)
-    g_mean, g_dot = _means_with(x, mu, s, [g])
-    channels, n = (*lead, shape[-1]), x.shape[1]
-    input_grad = None
-    if needed[0]:
-        gamma = task_axis(lead, gamma, 1)[:, None]
-        input_grad = _grad_of(g, x, gamma, mu, s, g_mean, g_dot).reshape(shape)
-    return [input_grad, (g_dot * n).reshape(channels), (g_mean * n).reshape(channels)]
-
-
-def _grad_of(g, x, gamma, mu, s, g_mean, g_dot):
-    """B, from the means that it needs."""
-    of_x = -gamma * s * s * g_dot
-    return _combine(-gamma * s * g_mean - of_x * mu, (gamma * s, g), (of_x, x))
+    b = _Folded(g.shape, core, g.dtype, g)
+    g, x = b.view(g), b.view(x)
+    mu, s = b.moments(x, eps)
+    g_mean, g_dot = b.grad_means(x, mu, s, g)
+    of_x = b.grad(x, mu, s, b.channels(gamma), g, g_mean, g_dot) if needed[0] else None
+    channels = (*b.lead, b.c)
+    return [of_x, (g_dot * b.n).reshape(channels), (g_mean * b.n).reshape(channels)]
 
 
 def _grad_forward(g, x, gamma, *, eps, core):
-    shape, lead = g.shape, g.shape[: g.ndim - core]
-    g, x = _rows(lead, core, g, x)
-    mu, s = _moments(x, eps)
-    g_mean, g_dot = _means_with(x, mu, s, [g])
-    return _grad_of(g, x, task_axis(lead, gamma, 1)[:, None], mu, s, g_mean, g_dot).reshape(shape)
+    b = _Folded(g.shape, core, g.dtype, g)
+    g, x = b.view(g), b.view(x)
+    mu, s = b.moments(x, eps)
+    return b.grad(x, mu, s, b.channels(gamma), g, *b.grad_means(x, mu, s, g))
 
 
 def _grad_vjp(needed, u, _y, g, x, gamma, eps, core):
     if type(u) is Tensor:
         return _grad_vjp_plain(u, g, x, gamma, eps, core)
-    shape, lead = u.shape, u.shape[: u.ndim - core]
-    u, g, x = _rows(lead, core, u, g, x)
-    gamma = task_axis(lead, gamma, 1)[:, None]
-    mu, s = _moments(x, eps)
-    u_mean, u_dot, g_mean, g_dot, product = _means_with(x, mu, s, [u, g], [(u, g)])
-    covariance = product - u_mean * g_mean
+    b = _Folded(u.shape, core, u.dtype, u)
+    u, g, x, gamma = b.view(u), b.view(g), b.view(x), b.channels(gamma)
+    mu, s = b.moments(x, eps)
+    wide = b.wide(mu)
+
+    def terms(t, i):
+        yield u[t, i]
+        yield g[t, i]
+        d = x[t, i] - wide[t]
+        e = d * u[t, i]
+        yield e
+        yield np.multiply(d, g[t, i], out=e)
+        yield np.multiply(u[t, i], g[t, i], out=e)
+
+    u_mean, g_mean, u_dot, g_dot, product = b.means(terms, 5)
+    u_dot, g_dot, covariance = u_dot * s, g_dot * s, product - u_mean * g_mean
     of_g = of_x = None
     if needed[0]:
-        of_g = _grad_of(u, x, gamma, mu, s, u_mean, u_dot).reshape(shape)
+        of_g = b.grad(x, mu, s, gamma, u, u_mean, u_dot)
     if needed[1]:
         common = -gamma * s * s
         by_x = common * s * (covariance - 3 * u_dot * g_dot)
         by_u, by_g = common * g_dot, common * u_dot
-        constant = -(by_x * mu + by_u * u_mean + by_g * g_mean)
-        of_x = _combine(constant, (by_x, x), (by_u, u), (by_g, g)).reshape(shape)
-    of_gamma = x.shape[1] * s * (covariance - u_dot * g_dot)
-    return [of_g, of_x, of_gamma.reshape(*lead, shape[-1])]
+        of_x = b.combine(
+            -(by_x * mu + by_u * u_mean + by_g * g_mean), (by_x, x), (by_u, u), (by_g, g)
+        )
+    of_gamma = b.n * s * (covariance - u_dot * g_dot)
+    return [of_g, of_x, of_gamma.reshape(*b.lead, b.c)]
 
 
 def _grad_vjp_plain(u, g, x, gamma, eps, core):
@@ -181,10 +212,10 @@ def _grad_vjp_plain(u, g, x, gamma, eps, core):
 
 
 def _dot_forward(g, x, *, eps, core):
-    lead, c = g.shape[: g.ndim - core], g.shape[-1]
-    g, x = _rows(lead, core, g, x)
-    _, g_dot = _means_with(x, *_moments(x, eps), [g])
-    return (g_dot * x.shape[1]).reshape(*lead, c)
+    b = _Folded(g.shape, core, g.dtype, g)
+    g, x = b.view(g), b.view(x)
+    _, g_dot = b.grad_means(x, *b.moments(x, eps), g)
+    return (g_dot * b.n).reshape(*b.lead, b.c)
 
 
 def _batch_axes(core):

@@ -121,9 +121,11 @@ def _normal_axis(axis, ndim):
 
 
 def _normal_axes(axes, ndim):
-    return [
-        _normal_axis(a, ndim) for a in (axes if isinstance(axes, (tuple, list, range)) else (axes,))
-    ]
+    axes = axes if isinstance(axes, (tuple, list, range)) else (axes,)
+    axes = [_normal_axis(a, ndim) for a in axes]
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"repeated axis among {axes}; give each one once")
+    return axes
 
 
 @implements(np.reshape)
@@ -157,8 +159,9 @@ def transpose(x, *axes):
 @implements(np.swapaxes)
 def swapaxes(x, axis1, axis2):
     """Exchange two axes."""
+    axis1, axis2 = _normal_axis(axis1, x.ndim), _normal_axis(axis2, x.ndim)
     axes = list(range(x.ndim))
-    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    axes[axis1], axes[axis2] = axis2, axis1
     return _transpose(x, axes=tuple(axes))
 
 
@@ -255,13 +258,13 @@ def stack(arrays, axis=0):
 @implements(np.vstack)
 def vstack(arrays):
     """Stack rows."""
-    return concatenate([atleast_2d(a) for a in arrays], 0)
+    return concatenate([atleast_2d(a) for a in _as_arrays(arrays)], 0)
 
 
 @implements(np.hstack)
 def hstack(arrays):
     """Stack along the second axis, or the only one."""
-    arrays = [atleast_1d(a) for a in arrays]
+    arrays = [atleast_1d(a) for a in _as_arrays(arrays)]
     return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
 
 
@@ -293,7 +296,7 @@ def repeat(x, repeats, axis=None):
     """Repeat every element along an axis, of the flattened array by default."""
     if axis is None:
         x, axis = ravel(x), 0
-    picked = np.repeat(np.arange(x.shape[axis]), np.asarray(repeats))
+    picked = np.repeat(np.arange(x.shape[_normal_axis(axis, x.ndim)]), np.asarray(repeats))
     return take(x, picked, axis)
 
 
