@@ -163,7 +163,7 @@ class Tensor:
         return int(self.item())
 
     def __index__(self):
-        return self.data.__index__()
+        return self.numpy().__index__()  # CuPy's array has none
 
     def __setitem__(self, index, value):
         raise TypeError(

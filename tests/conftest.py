@@ -1,0 +1,55 @@
+"""What all tests share: the array library they run on, and where real data lies.
+
+``pytest --backend cupy`` runs the same tests on a GPU, ``--backend strict`` on the stand-in for
+CuPy of ``strict_array.py``. Tests about NumPy arrays themselves are marked ``numpy_only``.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from strict_array import strict
+
+from tinymaml import backend
+
+backend._modules["strict"] = strict
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backend",
+        choices=("numpy", "cupy", "strict"),
+        default="numpy",
+        help="the array library that tensors are made of",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "numpy_only: about NumPy arrays; skipped on other backends")
+    try:
+        backend.set_backend(config.getoption("--backend"))
+    except RuntimeError as error:  # CuPy or the GPU is missing
+        config.skip_all = str(error)
+
+
+def pytest_collection_modifyitems(config, items):
+    name = config.getoption("--backend")
+    if name == "numpy":
+        return
+    missing = getattr(config, "skip_all", None)
+    for item in items:
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=missing))
+        elif isinstance(item, pytest.DoctestItem) or item.get_closest_marker("numpy_only"):
+            item.add_marker(pytest.mark.skip(reason=f"about NumPy arrays, not {name}"))
+
+
+@pytest.fixture
+def data_root():
+    """The folder of real data named by TINYMAML_DATA."""
+    folder = os.environ.get("TINYMAML_DATA")
+    if not folder:
+        pytest.skip("TINYMAML_DATA does not name a folder of real data")
+    if not Path(folder).is_dir():
+        pytest.skip(f"TINYMAML_DATA names {folder}, which is no folder")
+    return Path(folder)

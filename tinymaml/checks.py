@@ -1,0 +1,327 @@
+"""Proof that derivatives are right: against finite differences, and against other numbers.
+
+Every check that fails says which op is to blame: it runs the function once more with the engine's
+trace on, and then tries every op that ran by itself, at the very inputs it had.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import backend
+from .func import _gradients
+from .structure import leaves, names, rebuild
+from .tensor import Tensor, raw, state, tensor
+
+FEW = 300  # elements; a larger array is checked along random directions
+DIRECTIONS = 10
+
+
+class GradientError(AssertionError):
+    """A derivative disagrees with finite differences."""
+
+
+class Mismatch(NamedTuple):
+    """Where a derivative and finite differences disagree."""
+
+    where: str
+    analytic: float
+    numeric: float
+
+    def __str__(self):
+        return f"{self.where}: {self.analytic:.8g} analytic, {self.numeric:.8g} numeric"
+
+
+class Culprit(NamedTuple):
+    """An op that is wrong by itself; ``captures`` if its first derivative alone is right."""
+
+    op: str
+    captures: bool
+    mismatch: Mismatch
+
+    def __str__(self):
+        fault = "its derivative captures an array" if self.captures else "its derivative is wrong"
+        return f"op '{self.op}': {fault} ({self.mismatch})"
+
+
+def gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
+    """Compare the derivative of f with central differences.
+
+    The outputs are weighted with random cotangents, the same in every run; every element of an
+    input is varied, or 10 random directions if it has more than 300.
+
+    Parameters
+    ----------
+    f : function
+        Of tensors; its result may be a structure of tensors of any shape.
+    inputs : array, Tensor or structure; or a tuple of such
+        A tuple holds the positional arguments. Every float array must be float64 and is
+        differentiated; anything else is passed on as it is.
+    eps : float
+        Step of the differences.
+    atol, rtol : float
+        The two numbers may differ by ``atol + rtol * abs(numeric)``.
+
+    Returns
+    -------
+    bool
+        True.
+
+    Raises
+    ------
+    GradientError
+        If they differ; the sentence has both numbers and names the op that is wrong by itself.
+    TypeError
+        If an input is not float64, or none is to be differentiated.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.gradcheck(np.tanh, np.array([0.1, 0.2]))
+    True
+    >>> wrong = tm.op(np.sinh, lambda g, y, x: g * y, name="wrong")
+    >>> tm.gradcheck(lambda x: np.exp(wrong(x)), np.array(1.0))
+    Traceback (most recent call last):
+    ...
+    tinymaml.checks.GradientError: gradcheck, inputs: 3.4451747 analytic, 4.5235945 numeric. \
+The culprit is op 'wrong': its derivative is wrong (argument 0: 1.0607592 analytic, 1.3928031 \
+numeric)
+    """
+    call, arrays, where = _prepare(f, inputs)
+    wrong = _first_wrong(call, call, arrays, where, eps, atol, rtol)
+    if wrong:
+        raise GradientError(f"gradcheck, {wrong}. {_blame(call, arrays, False)}")
+    return True
+
+
+def gradgradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
+    """Compare the second derivative of f with central differences of the first.
+
+    Checks the function (inputs, cotangents of the outputs) -> gradients, with respect to both. The
+    first derivative must be right already: see :func:`gradcheck`, whose parameters and errors
+    these are. What this finds above all is a derivative that captures an array of the forward
+    pass, so that it does not know that the array depends on the input.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.gradgradcheck(np.matmul, (np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])))
+    True
+    """
+    call, arrays, where = _prepare(f, inputs)
+    wrong = _second_wrong(call, arrays, where, eps, atol, rtol)
+    if wrong:
+        raise GradientError(f"gradgradcheck, {wrong}. {_blame(call, arrays, True)}")
+    return True
+
+
+def _prepare(f, inputs):
+    """Return f as a function of its float inputs alone, their values, and their names."""
+    arguments = inputs if type(inputs) is tuple else (inputs,)
+    flat = leaves(arguments)
+    varied, arrays, where = [], [], []
+    for i, (name, leaf) in enumerate(zip(names(inputs), flat)):
+        if not is_float(leaf):
+            continue
+        array = host(leaf)
+        if array.dtype != np.float64:
+            raise TypeError(
+                f"inputs{name} is {array.dtype.name}, which is too coarse for finite differences; "
+                "give float64"
+            )
+        varied.append(i)
+        arrays.append(array)
+        where.append(f"inputs{name}")
+    if not arrays:
+        raise TypeError("there is nothing to differentiate: no input is a float64 array")
+
+    def call(*tensors):
+        filled = dict(zip(varied, tensors))
+        return f(*rebuild(arguments, iter([filled.get(i, leaf) for i, leaf in enumerate(flat)])))
+
+    return call, arrays, where
+
+
+def is_float(leaf):
+    return isinstance(leaf, float) or getattr(getattr(leaf, "dtype", None), "kind", None) == "f"
+
+
+def host(leaf):
+    return np.asarray(backend.to_numpy(raw(leaf)))
+
+
+def run(call, arrays):
+    """Return fresh tensors of the arrays, and the float results of ``call`` on them."""
+    xs = [tensor(a, requires_grad=True) for a in arrays]
+    return xs, [y for y in leaves(call(*xs)) if is_float(y)]
+
+
+def _cotangents(ys, rng):
+    """Return a random cotangent for each result, with no element so small that it hides errors."""
+    return [rng.uniform(0.5, 1.5, np.shape(y)) * rng.choice([-1, 1], np.shape(y)) for y in ys]
+
+
+def _directions(x, rng):
+    """Yield (label, direction) along which to vary x."""
+    if x.size > FEW:
+        for k in range(DIRECTIONS):
+            yield f", random direction {k}", rng.standard_normal(x.shape)
+        return
+    for index in np.ndindex(x.shape):
+        direction = np.zeros(x.shape)
+        direction[index] = 1
+        yield f"[{', '.join(map(str, index))}]" if index else "", direction
+
+
+def _first_wrong(call, numeric, arrays, where, eps, atol, rtol):
+    """Return the first mismatch of the derivative of ``call`` and differences of ``numeric``."""
+    rng = np.random.default_rng(0)
+    xs, ys = run(call, arrays)
+    us = _cotangents(ys, rng)
+    analytic = [g.numpy() for g in _gradients(ys, xs, us, False)]
+
+    def objective(i, moved):
+        _, ys = run(numeric, [*arrays[:i], moved, *arrays[i + 1 :]])
+        return sum(float(np.sum(u * host(y))) for u, y in zip(us, ys))
+
+    for i, x in enumerate(arrays):
+        for label, v in _directions(x, rng):
+            difference = (objective(i, x + eps * v) - objective(i, x - eps * v)) / (2 * eps)
+            product = float(np.sum(analytic[i] * v))
+            if not abs(product - difference) <= atol + rtol * abs(difference):  # NaN is wrong too
+                return Mismatch(where[i] + label, product, difference)
+    return None
+
+
+def _second_wrong(call, arrays, where, eps, atol, rtol):
+    """Return the first mismatch of the second derivative and differences of the first."""
+    n = len(arrays)
+    us = _cotangents(run(call, arrays)[1], np.random.default_rng(1))
+
+    def first_derivative(create_graph):
+        def gradients(*tensors):
+            xs, us = tensors[:n], tensors[n:]
+            ys = [y for y in leaves(call(*xs)) if is_float(y)]
+            return _gradients(ys, xs, us, create_graph)
+
+        return gradients
+
+    # Differences are taken of the derivative as it runs on raw arrays, so that an op whose
+    # derivative has one form for those and another for tensors is caught if the two disagree.
+    where = where + [f"grad_outputs[{k}]" for k in range(len(us))]
+    return _first_wrong(
+        first_derivative(True), first_derivative(False), arrays + us, where, eps, atol, rtol
+    )
+
+
+def find_culprit(call, arrays, second, eps=1e-6, atol=1e-5, rtol=1e-3):
+    """Return the first op that runs in ``call`` and is wrong by itself, or None.
+
+    ``second`` asks for its second derivative too.
+    """
+    before, state.trace = state.trace, []
+    try:
+        run(call, arrays)
+        trace = state.trace
+    finally:
+        state.trace = before
+    for op, args, static in trace:
+        varied = [i for i, a in enumerate(args) if type(a) is Tensor and a.requires_grad]
+        if not varied:
+            continue
+
+        def alone(*tensors, op=op, args=args, static=static, varied=varied):
+            filled = dict(zip(varied, tensors))
+            return op(*[filled.get(i, a) for i, a in enumerate(args)], **static)
+
+        there = [host(args[i]).astype(float) for i in varied]
+        where = [f"argument {i}" for i in varied]
+        wrong = _first_wrong(alone, alone, there, where, eps, atol, rtol)
+        if wrong:
+            return Culprit(op.name, False, wrong)
+        if second:
+            wrong = _second_wrong(alone, there, where, eps, atol, rtol)
+            wrong = wrong or _stale(alone, there, where, eps, atol, rtol)
+            if wrong:
+                return Culprit(op.name, True, wrong)
+    return None
+
+
+def _stale(call, arrays, where, eps, atol, rtol):
+    """Return a mismatch of the first derivative close by, as of one made for these inputs only."""
+    rng = np.random.default_rng(2)
+    moved = [a * rng.uniform(0.95, 1.05, a.shape) for a in arrays]
+    with np.errstate(all="ignore"):
+        wrong = _first_wrong(call, call, moved, where, eps, atol, rtol)
+    return wrong if wrong and np.isfinite(wrong.numeric) else None  # it may have left the domain
+
+
+def _blame(call, arrays, second):
+    culprit = find_culprit(call, arrays, second)
+    if culprit:
+        return f"The culprit is {culprit}"
+    return (
+        "Every op that ran is right by itself, so a value left the graph on the way, through "
+        ".data, .numpy(), .item(), .detach() or a grad() without create_graph, and what depends "
+        "on it is lost"
+    )
+
+
+class Comparison(NamedTuple):
+    """How two sets of numbers differ; see :func:`compare`."""
+
+    exact: bool
+    close: bool
+    max_abs: float
+    max_rel: float
+
+
+def compare(name, ours, reference):
+    """Print one row that says how far ``ours`` is from ``reference``.
+
+    Parameters
+    ----------
+    name : str
+        What is compared.
+    ours, reference : array_like, Tensor, or dict, list or tuple of them
+        Two structures with the same shapes.
+
+    Returns
+    -------
+    Comparison
+        ``exact``: all numbers are equal; ``close``: ``np.allclose``; ``max_abs``: the largest
+        difference of two elements; ``max_rel``: that, divided by the largest element of the
+        reference, so that small elements next to large ones do not count for more than they are
+        worth. Of several arrays, the worst of each.
+
+    Raises
+    ------
+    ValueError
+        If the structures or shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> row = tm.compare("tanh'", 1 - np.tanh(0.5) ** 2, 0.7864)
+    tanh'                            exact: no   close: no   max abs: 4.8e-05  max rel: 6.1e-05
+    """
+    labels = names(ours)
+    if labels != names(reference):
+        raise ValueError(f"{name}: ours has {labels}, but the reference has {names(reference)}")
+    rows = []
+    for label, a, b in zip(labels, leaves(ours), leaves(reference)):
+        a, b = host(a), host(b)
+        if a.shape != b.shape:
+            raise ValueError(f"{name}{label} has shape {a.shape}, but the reference has {b.shape}")
+        largest = np.max(np.abs(b), initial=0)
+        difference = np.max(np.abs(a - b), initial=0)
+        relative = difference / largest if largest else difference
+        rows.append((np.array_equal(a, b), np.allclose(a, b), difference, relative))
+    exact, close, absolute, relative = zip(*rows)
+    worst = Comparison(all(exact), all(close), float(max(absolute)), float(max(relative)))
+    print(
+        f"{name:<32} exact: {'yes' if worst.exact else 'no':<4} "
+        f"close: {'yes' if worst.close else 'no':<4} "
+        f"max abs: {worst.max_abs:<8.1e} max rel: {worst.max_rel:.1e}"
+    )
+    return worst

@@ -1,0 +1,200 @@
+"""Proof that a meta-gradient is right: against finite differences of the meta-loss itself."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import maml
+from .checks import GradientError, find_culprit, gradcheck, gradgradcheck, host, is_float, run
+from .func import _gradients
+from .structure import leaves, map_leaves, names, rebuild
+from .tensor import raw
+
+
+@dataclass(frozen=True)
+class MetaGradientCheck:
+    """What :func:`check_meta_gradient` found; as a string, its table and verdict.
+
+    Attributes
+    ----------
+    verdict : str
+        Begins with "right" or "wrong".
+    max_difference : float
+        Between the second-order meta-gradient and finite differences, relative to the largest.
+    cosine : float
+        Between the two.
+    table : str
+    """
+
+    verdict: str
+    max_difference: float
+    cosine: float
+    table: str
+
+    def __str__(self):
+        return f"{self.table}\n{self.verdict}"
+
+
+def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
+    """Compare the meta-gradient with finite differences, print a table, and say what is wrong.
+
+    Everything is done in float64, whatever comes in. Every element of a parameter is varied, or
+    five random directions if it has more than 20. Where a relu or a maximum changes its
+    choice within the step, finite differences mean nothing; such an entry is left out, and counted.
+
+    Parameters
+    ----------
+    loss : function
+        ``loss(params, x, y)``: one value per task.
+    params : dict of str to Tensor or array
+        theta, without a task axis.
+    tasks : Task
+        Support and query; every array has a leading task axis. A few small tasks will do.
+    lr : float or dict
+    steps : int
+        Of the inner loop.
+    meta_loss : function, optional
+        An implementation to check: takes what :func:`tinymaml.maml.meta_loss`, the default, takes.
+
+    Returns
+    -------
+    MetaGradientCheck
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> model = tm.nn.mlp((1, 3, 1))
+    >>> params = model.init(np.random.default_rng(0))
+    >>> loss = lambda params, x, y: tm.nn.mse_loss(model(params, x), y)
+    >>> x = np.linspace(-1, 1, 10).reshape(2, 5, 1)
+    >>> batch = tm.Batch(x, np.sin(x))
+    >>> check = tm.check_meta_gradient(loss, params, tm.Task(batch, batch), lr=0.1, steps=1)
+    ... # doctest: +ELLIPSIS
+    parameter ...
+    right: ...
+    """
+    meta_loss = meta_loss or maml.meta_loss
+    theta = map_leaves(lambda p: host(p).astype(float), params)
+    tasks = map_leaves(lambda a: host(a).astype(float) if is_float(raw(a)) else a, tasks)
+
+    def objective(first_order=False):
+        options = {"lr": lr, "steps": steps, "first_order": first_order}
+        return lambda *arrays: meta_loss(loss, rebuild(theta, iter(arrays)), tasks, **options)
+
+    arrays = leaves(theta)
+    seed = [np.ones(())]
+    second, first = (
+        [g.numpy() for g in _gradients([ys[0]], xs, seed, False)]
+        for xs, ys in (run(objective(order), arrays) for order in (False, True))
+    )
+    rng = np.random.default_rng(0)
+    columns, skipped = [], 0
+    for i, x in enumerate(arrays):
+        found = []
+        for v in _few_directions(x, rng):
+            numeric = _smooth_difference(objective(), arrays, i, v)
+            if numeric is None:
+                skipped += 1
+            else:
+                found.append((np.sum(second[i] * v), numeric, np.sum(first[i] * v)))
+        columns.append(np.array(found).reshape(-1, 3).T)
+    every = np.concatenate(columns, axis=1)
+    if not every.size:
+        raise ValueError(
+            "no finite difference is smooth: a relu or maximum changes its choice at every step; "
+            "take fewer or smaller tasks"
+        )
+    scale = np.abs(every[1]).max()
+    differences = [
+        (np.abs(a - n).max(initial=0), 1e-3 * np.abs(n).max(initial=0) + 1e-5 * scale)
+        for a, n, _ in columns
+    ]
+    if all(difference <= allowed for difference, allowed in differences):
+        verdict = "right: the second-order meta-gradient agrees with finite differences"
+    else:
+        verdict = f"wrong: {_cause(loss, theta, tasks, second, first)}"
+    if skipped:
+        verdict += f" ({skipped} entries left out: a choice changes within the step there)"
+    result = MetaGradientCheck(
+        verdict,
+        float(max(difference for difference, _ in differences) / (scale or 1)),
+        _cosine(every[0], every[1]),
+        _table(list(names(theta)), arrays, columns),
+    )
+    print(result)
+    return result
+
+
+def _few_directions(x, rng):
+    if x.size <= 20:
+        return np.eye(x.size).reshape(x.size, *x.shape)
+    directions = rng.standard_normal((5, *x.shape))
+    return directions / np.sqrt(
+        np.sum(directions**2, axis=tuple(range(1, x.ndim + 1)), keepdims=True)
+    )
+
+
+def _smooth_difference(call, arrays, i, v):
+    """Return the derivative along v as two steps that agree give it; None if no two do."""
+    before = None
+    for eps in (1e-5, 1e-6, 1e-7):
+        plus, minus = (
+            float(host(run(call, [*arrays[:i], arrays[i] + h * v, *arrays[i + 1 :]])[1][0]))
+            for h in (eps, -eps)
+        )
+        now = (plus - minus) / (2 * eps)
+        if before is not None and abs(now - before) <= 1e-4 * abs(now) + 1e-7 * abs(plus):
+            return before  # the larger step has the smaller rounding error
+        before = now
+    return None
+
+
+def _cosine(a, b):
+    lengths = np.sqrt(np.sum(a * a) * np.sum(b * b))
+    return float(np.sum(a * b) / lengths) if lengths else 1.0
+
+
+def _table(labels, arrays, columns):
+    """Return a row for each parameter: its largest entry in all three, and how they differ."""
+    head = ("parameter", "shape", "second order", "differences", "first order", "max difference")
+    lines = [
+        f"{head[0]:<24} {head[1]:<16} {head[2]:>14} {head[3]:>14} {head[4]:>14} {head[5]:>15} "
+        f"{'cosine':>10} {'of first order':>15}"
+    ]
+    for label, x, (a, n, f) in zip(labels, arrays, columns):
+        line = f"{label[2:-2] or 'theta':<24} {x.shape!s:<16} "
+        if n.size:
+            k = np.argmax(np.abs(n))
+            line += (
+                f"{a[k]:>14.6e} {n[k]:>14.6e} {f[k]:>14.6e} {np.abs(a - n).max():>15.1e} "
+                f"{_cosine(a, n):>10.6f} {_cosine(f, n):>15.6f}"
+            )
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _cause(loss, theta, tasks, second, first):
+    """Return why a meta-gradient is wrong, as far as the loss of the first task tells."""
+
+    def task_loss(*arrays):
+        one = map_leaves(lambda a: a[0] if np.ndim(a) else a, tasks.support)
+        return loss(rebuild(theta, iter(arrays)), *one)
+
+    arrays = leaves(theta)
+    culprit = find_culprit(task_loss, arrays, True)
+    if culprit:
+        return str(culprit)
+    try:
+        gradcheck(task_loss, tuple(arrays))
+        gradgradcheck(task_loss, tuple(arrays))
+    except GradientError:
+        return (
+            "every op of the loss is right by itself, so a value left the graph in the loss, "
+            "through .data, .numpy(), .item() or .detach()"
+        )
+    if all(np.allclose(a, b, rtol=1e-9, atol=1e-14) for a, b in zip(second, first)):
+        return (
+            "the second-order gradient equals the first-order one; "
+            "create_graph is missing in the inner loop"
+        )
+    return "the loss is right, so a value left the graph in the adaptation or after it"
