@@ -1,5 +1,7 @@
 """grad(): the walk back through the graph."""
 
+from operator import attrgetter
+
 import numpy as np
 
 from .backend import asarray
@@ -117,6 +119,9 @@ def _walk_back(seeds, inputs, create_graph):
     return cotangents
 
 
+_by_age = attrgetter("order")
+
+
 def _needed(seeds, inputs):
     """Return the nodes between the seeds and the inputs, oldest first, with their needed parents.
 
@@ -124,19 +129,19 @@ def _needed(seeds, inputs):
     gradient of MAML's step k does not walk through steps 1 to k - 1.
     """
     oldest = min((node.order for node in inputs), default=0)
-    found = {}
+    found = set()
     stack = [node for node, _ in seeds]
     while stack:
         node = stack.pop()
         if node in found or node.order < oldest:
             continue
-        parents = found[node] = node.parents()
-        stack += [parent for parent in parents if parent is not None]
+        found.add(node)
+        stack += [parent for parent in node.parents if parent is not None]
     needed = set(inputs)
     order = {}
-    for node in sorted(found, key=lambda node: node.order):
-        parents = [parent if parent in needed else None for parent in found[node]]
-        if node in needed or any(parent is not None for parent in parents):
+    for node in sorted(found, key=_by_age):
+        parents = [parent if parent in needed else None for parent in node.parents]
+        if node in needed or any(parents):
             needed.add(node)
             order[node] = parents
     return order

@@ -33,15 +33,14 @@ class Mismatch(NamedTuple):
 
 
 class Culprit(NamedTuple):
-    """An op that is wrong by itself; ``captures`` if its first derivative alone is right."""
+    """An op that is wrong by itself."""
 
     op: str
-    captures: bool
+    fault: str
     mismatch: Mismatch
 
     def __str__(self):
-        fault = "its derivative captures an array" if self.captures else "its derivative is wrong"
-        return f"op '{self.op}': {fault} ({self.mismatch})"
+        return f"op '{self.op}': {self.fault} ({self.mismatch})"
 
 
 def gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
@@ -238,12 +237,13 @@ def find_culprit(call, arrays, second, eps=1e-6, atol=1e-5, rtol=1e-3):
         where = [f"argument {i}" for i in varied]
         wrong = _first_wrong(alone, alone, there, where, eps, atol, rtol)
         if wrong:
-            return Culprit(op.name, False, wrong)
+            return Culprit(op.name, "its derivative is wrong", wrong)
         if second:
             wrong = _second_wrong(alone, there, where, eps, atol, rtol)
             wrong = wrong or _stale(alone, there, where, eps, atol, rtol)
             if wrong:
-                return Culprit(op.name, True, wrong)
+                fault = "its second derivative is wrong, as if its derivative captures an array"
+                return Culprit(op.name, fault, wrong)
     return None
 
 

@@ -36,8 +36,10 @@ class Node:
     ----------
     op : function or None
         The op, as made by :func:`op`.
-    args : tuple
-        Its positional arguments: a ``Tensor`` where a derivative needs the values, a ``Node``
+    parents : list
+        The node of each positional argument, None for one that requires no gradient.
+    args : list
+        The positional arguments: a ``Tensor`` where a derivative needs the values, a ``Node``
         (which still has ``shape`` and ``dtype``) where none does, anything else as it came.
     static : dict
         Its keyword arguments: axes, shapes, indices; never differentiated.
@@ -49,10 +51,11 @@ class Node:
         Grows with every node made, so sorting by it sorts the graph topologically.
     """
 
-    __slots__ = ("args", "dtype", "op", "order", "shape", "static", "y")
+    __slots__ = ("args", "dtype", "op", "order", "parents", "shape", "static", "y")
 
-    def __init__(self, op, args, static, y, shape, dtype):
+    def __init__(self, op, parents, args, static, y, shape, dtype):
         self.op = op
+        self.parents = parents
         self.args = args
         self.static = static
         self.y = y
@@ -63,10 +66,6 @@ class Node:
     @property
     def ndim(self):
         return len(self.shape)
-
-    def parents(self):
-        """Return the node of each argument, None where an argument has none."""
-        return [a.node if type(a) is Tensor else a if type(a) is Node else None for a in self.args]
 
 
 class Tensor:
@@ -281,7 +280,7 @@ def leaf(array):
             f"a gradient needs floating-point numbers but the data are {array.dtype.name}; "
             "pass dtype=float, or leave requires_grad out"
         )
-    return Node(None, (), None, None, array.shape, array.dtype)
+    return Node(None, (), (), None, None, array.shape, array.dtype)
 
 
 def raw(x):
@@ -375,14 +374,16 @@ def op(forward, *vjps, name=None, joint=None):
         return keep_y, keep
 
     def apply(*args, **static):
-        plain, active, bit, wrapped = [], 0, 1, False
+        plain, parents, active, bit, wrapped = [], [], 0, 1, False
         for a in args:
+            node = None
             if type(a) is Tensor:
                 wrapped = True
-                if a.node is not None:
+                node, a = a.node, a.data
+                if node is not None:
                     active |= bit
-                a = a.data
             plain.append(a)
+            parents.append(node)
             bit <<= 1
         y = forward(*plain, **static)
         if state.trace is not None:
@@ -396,10 +397,9 @@ def op(forward, *vjps, name=None, joint=None):
             return Tensor(y)
         key = (active, len(args))
         keep_y, keep = plans.get(key) or plan(*key)
-        kept = tuple(
-            [a if k or not hasattr(a, "shape") else _shape_only(a) for a, k in zip(args, keep)]
-        )
-        return Tensor(y, Node(apply, kept, static, y if keep_y else None, y.shape, y.dtype))
+        kept = [a if k or not hasattr(a, "shape") else _shape_only(a) for a, k in zip(args, keep)]
+        y_kept = y if keep_y else None
+        return Tensor(y, Node(apply, parents, kept, static, y_kept, y.shape, y.dtype))
 
     apply.name = apply.__name__ = apply.__qualname__ = name
     apply.forward = forward
@@ -416,4 +416,4 @@ def _shape_only(a):
     """Return something with the shape and dtype of ``a`` that does not hold its values."""
     if type(a) is Tensor and a.node is not None:
         return a.node
-    return Node(None, (), None, None, a.shape, a.dtype)
+    return Node(None, (), (), None, None, a.shape, a.dtype)

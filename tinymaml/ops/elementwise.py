@@ -26,10 +26,10 @@ cbrt = op(np.cbrt, lambda g, y, _x: g / (3 * y * y))
 
 
 def _power_base(g, _y, a, b):
-    """b a^(b-1), and 0 where b = 0: there a^(b-1) may be infinite."""
+    """b a^(b-1), and 0 where a = b = 0: there a^(b-1) is infinite."""
     if isinstance(b, (int, float, np.number)):
         return g * (b * a ** (b - 1)) if b else g * 0
-    return g * b * a ** where(b == 0, 1, b - 1)
+    return g * b * a ** where((a == 0) & (b == 0), 1, b - 1)
 
 
 def _power_exponent(g, y, a, _b):
