@@ -283,8 +283,8 @@ def compare(name, ours, reference):
     ----------
     name : str
         What is compared.
-    ours, reference : array_like, Tensor, or dict, list or tuple of them
-        Two structures with the same shapes.
+    ours, reference : array, Tensor, number, or dict, list or tuple of them
+        Two structures with the same shapes; the order within a dict does not matter.
 
     Returns
     -------
@@ -305,12 +305,12 @@ def compare(name, ours, reference):
     >>> row = tm.compare("tanh'", 1 - np.tanh(0.5) ** 2, 0.7864)
     tanh'                            exact: no   close: no   max abs: 4.8e-05  max rel: 6.1e-05
     """
-    labels = names(ours)
-    if labels != names(reference):
-        raise ValueError(f"{name}: ours has {labels}, but the reference has {names(reference)}")
+    ours, reference = (dict(zip(names(s), leaves(s))) for s in (ours, reference))
+    if ours.keys() != reference.keys():
+        raise ValueError(f"{name}: ours has {list(ours)}, but the reference has {list(reference)}")
     rows = []
-    for label, a, b in zip(labels, leaves(ours), leaves(reference)):
-        a, b = host(a), host(b)
+    for label, a in ours.items():
+        a, b = host(a), host(reference[label])
         if a.shape != b.shape:
             raise ValueError(f"{name}{label} has shape {a.shape}, but the reference has {b.shape}")
         largest = np.max(np.abs(b), initial=0)

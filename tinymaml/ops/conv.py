@@ -42,7 +42,8 @@ def _patches(x, kernel, stride, before, out):
     parts = blocks(x, tasks, n, p * q * k * l * c, CONV_BLOCK)
     t, i = parts[0]  # the largest
     size = (t.stop - t.start, i.stop - i.start)
-    padded = top or left or high > h or wide > w or not x.flags.c_contiguous
+    dense = x.strides[-2:] == (c * x.itemsize, x.itemsize)
+    padded = top or left or high > h or wide > w or not dense
     source = np.zeros((*size, high, wide, c), x.dtype, like=x) if padded else x
     st, si, sh, sw, sc = source.strides
     windows = array_module(
@@ -114,19 +115,22 @@ def _input_grad_forward(g, weight, *, shape, stride, padding):
     remainder meet every stride-th row of the kernel, and their gradient is the correlation of g
     with those rows in reverse; and so for columns.
     """
-    n, (k, l, c) = g.shape[-4], weight.shape[-4:-1]
+    n, (k, l, c, o) = g.shape[-4], weight.shape[-4:]
     lead, g, weight, _ = _align(g, weight)
     make = np.empty if min(k, l) >= stride else np.zeros  # a pixel that no patch has gets 0
     y = make((*g.shape[:2], *shape, c), g.dtype, like=g)
     (top, _), (left, _) = padding
+    if stride > 1:  # pad once for all remainders; one pad each, block by block, is for stride 1
+        wide = np.zeros((*g.shape[:2], g.shape[2] + 2 * k, g.shape[3] + 2 * l, o), g.dtype, like=g)
+        wide[:, :, k:-k, l:-l] = g
     for rows, of_kernel, above in _remainders(k, stride, top):
         for columns, across_kernel, before in _remainders(l, stride, left):
-            taps = weight[:, of_kernel, across_kernel].swapaxes(-1, -2)
+            taps = np.ascontiguousarray(weight[:, of_kernel, across_kernel].swapaxes(-1, -2))
             part = y[:, :, rows, columns]
-            if part.size:
-                met = g[:, :, max(-above, 0) :, max(-before, 0) :]
-                padding_before = (max(above, 0), max(before, 0))
-                _correlate(met, np.ascontiguousarray(taps), None, 1, padding_before, part)
+            if stride == 1:
+                _correlate(g, taps, None, 1, (above, before), part)
+            elif part.size:
+                _correlate(wide[:, :, k - above :, l - before :], taps, None, 1, (0, 0), part)
     return y.reshape(*lead, n, *shape, c)
 
 
