@@ -3,6 +3,8 @@
 from . import func, maml, nn, ops, optim, training
 from .autograd import grad
 from .backend import get_backend, set_backend, use_backend
+from .checks import compare, gradcheck, gradgradcheck
+from .metacheck import check_meta_gradient
 from .tasks import Batch, Task
 from .tensor import Tensor, no_grad, op, tensor
 
@@ -11,13 +13,21 @@ __all__ = [
     "Batch",
     "Task",
     "Tensor",
+    "check_meta_gradient",
+    "compare",
     "func",
     "get_backend",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "maml",
+    "nn",
     "no_grad",
     "op",
     "ops",
+    "optim",
     "set_backend",
     "tensor",
+    "training",
     "use_backend",
 ]

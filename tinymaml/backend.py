@@ -69,7 +69,7 @@ def set_backend(name):
 def get_backend():
     """Return the name of the current backend.
 
-    It is ``"numpy"`` unless :func:`set_backend` or the variable ``TINYMAML_BACKEND`` says otherwise.
+    It is ``"numpy"`` unless :func:`set_backend` or the variable ``TINYMAML_BACKEND`` chose another.
 
     Examples
     --------

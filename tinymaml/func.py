@@ -131,7 +131,7 @@ def grad(f, argnums=0):
     >>> import numpy as np, tinymaml as tm
     >>> third = tm.func.grad(tm.func.grad(tm.func.grad(np.tanh)))
     >>> third(0.3).round(6)
-    np.float64(-1.208862)
+    np.float64(-1.364306)
     """
     both = value_and_grad(f, argnums)
     return lambda *args, **kwargs: both(*args, **kwargs)[1]

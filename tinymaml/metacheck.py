@@ -137,7 +137,7 @@ def _few_directions(x, rng):
 def _smooth_difference(call, arrays, i, v):
     """Return the derivative along v as two steps that agree give it; None if no two do."""
     before = None
-    for eps in (1e-5, 1e-6, 1e-7):
+    for eps in (1e-5, 1e-6, 1e-7, 1e-8):
         plus, minus = (
             float(host(run(call, [*arrays[:i], arrays[i] + h * v, *arrays[i + 1 :]])[1][0]))
             for h in (eps, -eps)

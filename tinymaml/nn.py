@@ -5,6 +5,7 @@ in order of use, and ``layer(params, x)`` applies it: the paper's f_theta(x). Ea
 axes and broadcasts over all leading ones, parameters included, so one call serves many tasks.
 """
 
+import itertools
 import math
 from collections import Counter
 
@@ -302,7 +303,7 @@ def mlp(sizes, weight_init=None):
     1761
     """
     layers = []
-    for i, o in zip(sizes[:-1], sizes[1:]):
+    for i, o in itertools.pairwise(sizes):
         layers += [Linear(i, o, weight_init or truncated_normal(0.01)), ReLU()]
     return Sequential(*layers[:-1])
 

@@ -1,6 +1,7 @@
 """Optimisers: state in, state out.
 
-``state = optimizer.init(params)``, then ``params, state = optimizer.update(params, gradient, state)``.
+``state = optimizer.init(params)``, and at every step
+``params, state = optimizer.update(params, gradient, state)``.
 A state is a dict of numbers and of dicts of arrays, which a checkpoint can hold.
 """
 

@@ -407,7 +407,7 @@ def op(forward, *vjps, name=None, joint=None):
     apply.joint = joint
     apply.__doc__ = f"The op ``{name}``; see :func:`tinymaml.op`."
     if isinstance(forward, np.ufunc):
-        numpy_functions[forward] = apply
+        numpy_functions.setdefault(forward, apply)  # an own op leaves NumPy's functions as they are
     table[name] = apply
     return apply
 

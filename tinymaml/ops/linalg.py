@@ -278,7 +278,7 @@ def slogdet(x):
 def _linear_forward(x, weight, bias):
     bias = bias[..., None, :]
     y = _matmul_forward(x, weight)
-    if bias.ndim > y.ndim:
+    if bias.ndim > 2 and bias.shape[:-2] != y.shape[:-2]:
         return y + bias
     y += bias
     return y
@@ -295,7 +295,7 @@ linear = op(
 
 #: The sum over the second-to-last axis; a product with ones is three times as fast as NumPy's sum.
 sum_rows = op(
-    lambda x: np.ones(x.shape[-2], x.dtype, like=x) @ x,
+    lambda x: np.ones_like(x, shape=x.shape[-2:-1]) @ x,
     lambda g, _y, _x: broadcast_to(reshape(g, (*g.shape[:-1], 1, g.shape[-1])), _x.shape),
     name="sum_rows",
 )

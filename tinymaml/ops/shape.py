@@ -62,6 +62,8 @@ _getitem = op(
 
 
 def _scatter_add_forward(x, *, index, shape):
+    if isinstance(x, np.generic):  # NumPy makes scalars of 0-d results
+        x = np.asarray(x)
     z = np.zeros(shape, x.dtype, like=x)
     if _is_basic(index):
         z[index] = x

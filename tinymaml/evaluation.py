@@ -1,0 +1,70 @@
+"""Scores on test tasks, step by step of adaptation, with their intervals."""
+
+import math
+
+import numpy as np
+
+from .backend import asarray, to_numpy
+from .maml import adapt, per_task
+from .tasks import Batch
+from .tensor import no_grad
+
+
+def evaluate(experiment, params, tasks, steps):
+    """Score the query of each task before adaptation and after every gradient step.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    params : dict of str to Tensor
+        theta, without a task axis.
+    tasks : Task
+        With a leading task axis.
+    steps : int
+        Gradient steps.
+
+    Returns
+    -------
+    array of float64, shape (n_tasks, steps + 1)
+        The experiment's metric.
+    """
+    n, rates = len(tasks.support.x), experiment.rates(params)
+    scores = np.empty((n, steps + 1))
+    size = experiment.chunk or 100
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        support, query = (Batch(*[asarray(a[part]) for a in batch]) for batch in tasks)
+        adapted = per_task(params, len(support.x))
+        for step in range(steps + 1):
+            if step:
+                adapted = adapt(experiment.loss, adapted, support, lr=rates, first_order=True)
+                adapted = {name: p.detach() for name, p in adapted.items()}
+            with no_grad(), np.errstate(all="ignore"):  # what diverges is counted, not warned of
+                scores[part, step] = to_numpy(experiment.score(adapted, *query))
+    return scores
+
+
+def summarise(scores, worst=math.inf):
+    """Return mean, 95 % interval and count of diverged tasks after every step.
+
+    The interval is 1.96 standard deviations (of the population) over the root of the number of
+    tasks, as in the authors' code. Scores that are no number or above ``worst`` are counted and
+    left out of the mean.
+
+    Examples
+    --------
+    >>> summarise(np.array([[1.0], [3.0], [np.nan]]))
+    {'mean': [2.0], 'ci95': [1.385929291125633], 'diverged': [1], 'tasks': 3}
+    """
+    good = scores <= worst  # False for NaN
+    mean, interval = [], []
+    for column, keep in zip(scores.T, good.T):
+        kept = column[keep]
+        mean.append(float(kept.mean()) if kept.size else math.nan)
+        interval.append(float(1.96 * kept.std() / math.sqrt(kept.size)) if kept.size else math.nan)
+    return {
+        "mean": mean,
+        "ci95": interval,
+        "diverged": (~good).sum(axis=0).tolist(),
+        "tasks": len(scores),
+    }

@@ -1,0 +1,135 @@
+"""Figures: each function takes data, draws one figure and returns the matplotlib Axes."""
+
+import numpy as np
+
+# Okabe & Ito's colours, which colour-blind readers can tell apart
+BLUE, ORANGE, GREEN, PINK, SKY, RED = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+)
+
+
+def _axes(ax):
+    if ax is None:
+        import matplotlib.pyplot as plt  # only here, since a server has no screen to open
+
+        ax = plt.subplots(layout="constrained")[1]
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def learning_curve(rows, metric, ax=None):
+    """Draw the meta-loss and the validation metric over the steps of a training.
+
+    Parameters
+    ----------
+    rows : list of dict
+        With ``step``, ``meta_loss`` and ``validation`` (None where there was none).
+    metric : str
+        The name of the validation metric.
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    steps = np.array([row["step"] for row in rows])
+    loss = np.array([row["meta_loss"] for row in rows])
+    ax.plot(steps, loss, color=SKY, alpha=0.5, lw=1, label="meta-loss (training tasks)")
+    window = max(1, len(loss) // 50)
+    if window > 1:
+        smooth = np.convolve(loss, np.ones(window) / window, "valid")
+        ax.plot(steps[window - 1 :], smooth, color=BLUE, lw=2, label="its running mean")
+    ax.set(xlabel="meta-iteration", ylabel="meta-loss", ylim=(0, None))
+    held_out = [(row["step"], row["validation"]) for row in rows if row["validation"] is not None]
+    lines, labels = ax.get_legend_handles_labels()
+    if held_out:
+        right = ax.twinx()
+        right.spines["top"].set_visible(False)
+        right.plot(*zip(*held_out), color=RED, marker="o", ms=3, label=f"validation {metric}")
+        right.set_ylabel(metric, color=RED)
+        right.tick_params(axis="y", colors=RED)
+        if metric != "accuracy":
+            right.set_ylim(0, None)
+        more_lines, more_labels = right.get_legend_handles_labels()
+        lines, labels = lines + more_lines, labels + more_labels
+    ax.legend(lines, labels, frameon=False)
+    return ax
+
+
+def adaptation_curve(summaries, metric, paper=None, ax=None):
+    """Draw a metric on test tasks over gradient steps, with its 95 % interval.
+
+    Parameters
+    ----------
+    summaries : dict of str to dict
+        For each curve its label and what :func:`tinymaml.evaluation.summarise` gives.
+    metric : str
+    paper : dict of int to float, optional
+        The paper's value after some steps.
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    for (label, summary), colour in zip(summaries.items(), (BLUE, ORANGE, GREEN, PINK)):
+        mean, half = np.array(summary["mean"]), np.array(summary["ci95"])
+        steps = np.arange(len(mean))
+        ax.plot(steps, mean, color=colour, marker="o", ms=4, label=label)
+        ax.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
+    if paper:
+        ax.plot(
+            *zip(*paper.items()),
+            "x",
+            color="black",
+            ms=8,
+            mew=2,
+            label="Finn et al. 2017",
+            zorder=5,
+        )
+    ax.set(xlabel="gradient steps at test", ylabel=metric)
+    if metric != "accuracy":
+        ax.set_ylim(0, None)
+    ax.legend(frameon=False)
+    return ax
+
+
+def sinusoid_fits(support, fits, truth, ax=None):
+    """Draw one task: its points, the true curve, and the network after some gradient steps.
+
+    As Figure 2 of Finn et al. 2017.
+
+    Parameters
+    ----------
+    support : Batch
+        x and y of shape (k, 1).
+    fits : dict of int to array, shape (n, 1)
+        The network's output on ``truth.x`` by the number of gradient steps.
+    truth : Batch
+        x and y of the true curve, shape (n, 1).
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    ax.plot(truth.x[:, 0], truth.y[:, 0], color=RED, lw=2, label="true wave")
+    styles = ((SKY, ":"), (ORANGE, "--"), (BLUE, "-"))
+    for (steps, output), (colour, style) in zip(fits.items(), styles):
+        label = "before adaptation" if steps == 0 else f"{steps} step{'s' * (steps > 1)}"
+        ax.plot(truth.x[:, 0], output[:, 0], style, color=colour, lw=2, label=label)
+    ax.plot(support.x[:, 0], support.y[:, 0], "^", color=PINK, ms=8, label="support", zorder=5)
+    ax.set(xlabel="x", ylabel="y", xlim=(-5, 5))
+    return ax
+
+
+def save(path, draw, width=7.0, height=4.5, panels=1):
+    """Draw on a figure without a screen and save it as PNG in its place.
+
+    ``draw`` takes the list of ``panels`` axes, side by side.
+    """
+    from matplotlib.figure import Figure
+
+    from .runs import replacing
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    draw(list(figure.subplots(1, panels, squeeze=False)[0]))
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
