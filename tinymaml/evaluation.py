@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from .backend import asarray, to_numpy
+from .chunks import map_chunks
 from .maml import adapt, per_task
 from .tasks import Batch
 from .tensor import no_grad
@@ -29,19 +30,22 @@ def evaluate(experiment, params, tasks, steps):
         The experiment's metric.
     """
     n, rates = len(tasks.support.x), experiment.rates(params)
-    scores = np.empty((n, steps + 1))
     size = experiment.chunk or 100
-    for start in range(0, n, size):
+
+    def one(start):
         part = slice(start, start + size)
         support, query = (Batch(*[asarray(a[part]) for a in batch]) for batch in tasks)
-        adapted = per_task(params, len(support.x))
+        adapted = per_task({name: p.detach() for name, p in params.items()}, len(support.x))
+        scores = []
         for step in range(steps + 1):
             if step:
                 adapted = adapt(experiment.loss, adapted, support, lr=rates, first_order=True)
                 adapted = {name: p.detach() for name, p in adapted.items()}
             with no_grad(), np.errstate(all="ignore"):  # what diverges is counted, not warned of
-                scores[part, step] = to_numpy(experiment.score(adapted, *query))
-    return scores
+                scores.append(to_numpy(experiment.score(adapted, *query)))
+        return np.stack(scores, axis=1).astype(float)
+
+    return np.concatenate(list(map_chunks(one, range(0, n, size))))
 
 
 def summarise(scores, worst=math.inf):

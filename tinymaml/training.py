@@ -1,62 +1,22 @@
 """The loop round Algorithm 1: batches of tasks, the meta-update, progress, checkpoints."""
 
-import ctypes
-import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
 from .autograd import grad
 from .backend import asarray
+from .chunks import map_chunks, single_threaded_blas
 from .errors import UserError
 from .evaluation import evaluate, summarise
 from .maml import meta_loss
 from .optim import Adam
 from .tasks import Batch, Task
 from .tensor import Tensor
-
-
-@cache
-def _pool():
-    return ThreadPoolExecutor(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "chunk",
-    )
-
-
-@cache
-def _controller():
-    return ThreadpoolController()
-
-
-@cache
-def _keep_freed_memory():
-    """Ask the C library (glibc) to keep freed memory rather than give it back to the system.
-
-    A step frees and takes the same few hundred megabytes over and over, and the system clears
-    every page anew: a fifth of an Omniglot step, and a tenth of a MiniImageNet one.
-    """
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # the numbers of <malloc.h>
-    with suppress(OSError, AttributeError):  # another system, another allocator
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, -1)
-        libc.mallopt(arena_max, 1)  # else every thread keeps its own
-
-
-def single_threaded_blas():
-    """Hold the linear algebra library to one thread inside a ``with`` block.
-
-    Results then do not depend on how many cores there are.
-    """
-    return _controller().limit(limits=1, user_api="blas")
 
 
 def meta_gradient(loss, params, tasks, *, lr, steps=1, first_order=False, chunk=None):
@@ -88,16 +48,10 @@ def meta_gradient(loss, params, tasks, *, lr, steps=1, first_order=False, chunk=
         chunk = n
         value, gradient = one(0)
         return value, gradient
-    starts = range(0, n, chunk)
-    _keep_freed_memory()
-    if isinstance(next(iter(params.values())).data, np.ndarray):
-        with single_threaded_blas():
-            parts = list(_pool().map(one, starts))
-    else:  # a GPU is kept busy by one thread
-        parts = list(map(one, starts))
-    value, total = parts[0]
+    parts = map_chunks(one, range(0, n, chunk))
+    value, total = next(parts)
     total = {name: g.data for name, g in total.items()}
-    for v, gradient in parts[1:]:
+    for v, gradient in parts:
         value = value + v
         total = {name: g + gradient[name].data for name, g in total.items()}
     return value, {name: Tensor(g) for name, g in total.items()}

@@ -1,6 +1,7 @@
 """Rows that reduce or accumulate along axes, and softmax.
 
-In every row ``axis`` is None, an integer or a tuple, negative or not, as in NumPy.
+In every row ``axis`` is None, an integer or a tuple, negative or not, as in NumPy. What comes after
+it takes its name: NumPy's next argument by position is a dtype.
 """
 
 import math
@@ -145,37 +146,37 @@ _norm = op(
 
 
 @implements(np.sum)
-def sum(x, axis=None, keepdims=False):
+def sum(x, axis=None, *, keepdims=False):
     """Sum over axes."""
     return _sum(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.mean)
-def mean(x, axis=None, keepdims=False):
+def mean(x, axis=None, *, keepdims=False):
     """Mean over axes."""
     return _mean(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.prod)
-def prod(x, axis=None, keepdims=False):
+def prod(x, axis=None, *, keepdims=False):
     """Product over axes; right also where factors are zero. Its derivative takes n^2 memory."""
     return _prod(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.max)
-def max(x, axis=None, keepdims=False):
+def max(x, axis=None, *, keepdims=False):
     """Maximum over axes; elements that tie share the gradient in equal parts."""
     return _max(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.min)
-def min(x, axis=None, keepdims=False):
+def min(x, axis=None, *, keepdims=False):
     """Minimum over axes; elements that tie share the gradient in equal parts."""
     return _min(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.var)
-def var(x, axis=None, ddof=0, keepdims=False):
+def var(x, axis=None, *, ddof=0, keepdims=False):
     """Variance over axes, with divisor n - ddof."""
     squares = square(x - _mean(x, axis=axis, keepdims=True))
     average = _mean(squares, axis=axis, keepdims=keepdims)
@@ -186,9 +187,9 @@ def var(x, axis=None, ddof=0, keepdims=False):
 
 
 @implements(np.std)
-def std(x, axis=None, ddof=0, keepdims=False):
+def std(x, axis=None, *, ddof=0, keepdims=False):
     """Standard deviation over axes; its derivative is infinite or NaN where it is 0."""
-    return sqrt(var(x, axis, ddof, keepdims))
+    return sqrt(var(x, axis, ddof=ddof, keepdims=keepdims))
 
 
 @implements(np.cumsum)
@@ -243,9 +244,9 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if ord is None or (ord == 2 and vector) or (ord == "fro" and not vector):
         return _norm(x, axis=axis, keepdims=keepdims)
     if vector and ord == 1:
-        return sum(absolute(x), axis, keepdims)
+        return sum(absolute(x), axis, keepdims=keepdims)
     if vector and ord == math.inf:
-        return max(absolute(x), axis, keepdims)
+        return max(absolute(x), axis, keepdims=keepdims)
     raise TypeError(f"norm of order {ord!r} has no derivative in tinymaml; take ord=None, 1 or inf")
 
 
@@ -267,7 +268,7 @@ def partition(x, kth, axis=-1):
 
 def _index_of(function):
     @implements(function)
-    def index(x, axis=None, keepdims=False):
+    def index(x, axis=None, *, keepdims=False):
         found = function(raw(x), axis=axis)
         if keepdims:
             found = np.reshape(found, kept_shape(x.shape, axis))
@@ -288,13 +289,13 @@ def argsort(x, axis=-1):
 
 
 @implements(np.any)
-def any(x, axis=None, keepdims=False):
+def any(x, axis=None, *, keepdims=False):
     """Whether any element is true along axes; no derivative."""
     return Tensor(np.asarray(raw(x).any(axis=axis, keepdims=keepdims), like=raw(x)))
 
 
 @implements(np.all)
-def all(x, axis=None, keepdims=False):
+def all(x, axis=None, *, keepdims=False):
     """Whether all elements are true along axes; no derivative."""
     return Tensor(np.asarray(raw(x).all(axis=axis, keepdims=keepdims), like=raw(x)))
 
@@ -309,5 +310,7 @@ for _ufunc, _function in {
     np.logical_and: all,
 }.items():
     implements((_ufunc, "reduce"))(
-        lambda x, axis=0, keepdims=False, _function=_function: _function(x, axis, keepdims)
+        lambda x, axis=0, *, keepdims=False, _function=_function: _function(
+            x, axis, keepdims=keepdims
+        )
     )
