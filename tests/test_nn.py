@@ -1,0 +1,159 @@
+"""Layers: names, shapes, initial weights, and the rule that leading axes broadcast."""
+
+import numpy as np
+import pytest
+
+import tinymaml as tm
+
+NETWORKS = {
+    "mlp": (tm.nn.mlp((1, 40, 40, 1)), (10, 1)),
+    "stride": (tm.nn.conv4(5, filters=8), (5, 28, 28, 1)),
+    "pool": (
+        tm.nn.conv4(5, channels=3, filters=4, downsample="pool", image_size=32),
+        (5, 32, 32, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_task_axis_gives_what_a_loop_over_tasks_gives(network):
+    model, shape = NETWORKS[network]
+    rng = np.random.default_rng(0)
+    several = [model.init(rng, dtype=float) for _ in range(3)]
+    x = rng.standard_normal((3, *shape))
+    stacked = {name: np.stack([p[name] for p in several]) for name in several[0]}
+    together = model(stacked, tm.tensor(x)).numpy()
+    for i, params in enumerate(several):
+        alone = model(params, tm.tensor(x[i])).numpy()
+        np.testing.assert_allclose(together[i], alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_shared_parameters_and_two_leading_axes(network):
+    model, shape = NETWORKS[network]
+    params = model.init(np.random.default_rng(0), dtype=float)
+    x = np.random.default_rng(1).standard_normal((2, 3, *shape))
+    y = model(params, tm.tensor(x)).numpy()
+    np.testing.assert_allclose(y[1, 2], model(params, tm.tensor(x[1, 2])).numpy(), atol=1e-12)
+
+
+def test_names_are_in_order_of_use():
+    names = list(tm.nn.conv4(5).init(np.random.default_rng(0)))
+    assert names[:4] == ["conv2d1.weight", "conv2d1.bias", "batchnorm1.gamma", "batchnorm1.beta"]
+    assert names[-2:] == ["linear1.weight", "linear1.bias"]
+    assert len(names) == 18
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),  # Finn et al. 2017's networks, without batch norm's gamma and beta
+    [
+        (tm.nn.conv4(5), 111_749),
+        (tm.nn.conv4(20), 112_724),
+        (tm.nn.conv4(5, channels=3, filters=32, downsample="pool"), 32_645),
+        (tm.nn.mlp((1, 40, 40, 1)), 1_761),
+    ],
+)
+def test_parameter_counts_of_the_paper(model, count):
+    params = model.init(np.random.default_rng(0))
+    assert sum(p.size for n, p in params.items() if not n.endswith(("gamma", "beta"))) == count
+
+
+def test_initial_weights_of_the_authors_code():
+    rng = np.random.default_rng(0)
+    mlp = tm.nn.mlp((1, 400, 400, 1)).init(rng)
+    weight = mlp["linear2.weight"].numpy()
+    assert np.abs(weight).max() <= 0.02  # truncated at two standard deviations of 0.01
+    # a normal truncated at two standard deviations keeps 0.8796 of its own
+    assert weight.std() == pytest.approx(0.008796, rel=0.01)
+    stride = tm.nn.conv4(5).init(rng)
+    bound = np.sqrt(6 / (9 * 64 + 9 * 64))
+    for name, p in stride.items():
+        if name.endswith(("bias", "beta")):
+            assert not p.numpy().any()
+        if name.endswith("gamma"):
+            assert (p.numpy() == 1).all()
+    conv = stride["conv2d2.weight"].numpy()
+    assert bound * 0.99 < np.abs(conv).max() <= bound
+    assert stride["linear1.weight"].numpy().std() == pytest.approx(1, rel=0.15)
+    pool = tm.nn.conv4(5, channels=3, filters=32, downsample="pool").init(rng)
+    assert np.abs(pool["linear1.weight"].numpy()).max() <= np.sqrt(6 / 805)
+
+
+def test_a_seed_fixes_the_weights_and_they_are_float32():
+    first, second = (tm.nn.conv4(5).init(np.random.default_rng(3)) for _ in range(2))
+    for name, p in first.items():
+        assert p.dtype == np.float32 and p.requires_grad
+        np.testing.assert_array_equal(p.numpy(), second[name].numpy())
+
+
+def test_batch_norm_normalises_each_channel_of_each_task():
+    x = np.random.default_rng(0).normal(7, 3, (4, 6, 5, 5, 2))
+    y = tm.nn.BatchNorm(2, affine=False, eps=0.0)({}, x)
+    np.testing.assert_allclose(y.mean((1, 2, 3)), np.zeros((4, 2)), atol=1e-12)
+    np.testing.assert_allclose(y.var((1, 2, 3)), np.ones((4, 2)), rtol=1e-12)
+
+
+def test_batch_norm_keeps_its_digits_when_the_mean_is_large():
+    # float32 near 1000 has steps of 6e-5: subtracting squares would leave nothing of the variance
+    x = (1000 + np.random.default_rng(0).standard_normal((500, 3))).astype(np.float32)
+    y = tm.nn.BatchNorm(3, affine=False)({}, x)
+    exact = x.astype(float)
+    exact = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+    np.testing.assert_allclose(y, exact, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"), [(28, 3, 2), (7, 3, 2), (6, 5, 3), (5, 2, 1)]
+)
+def test_convolution_against_its_definition(size, kernel, stride):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, size, size, 3)), rng.standard_normal((kernel, kernel, 3, 4))
+    b = rng.standard_normal(4)
+    y = tm.ops.conv2d(x, w, b, stride=stride)
+    out = -(-size // stride)  # TensorFlow's "same": the padding that makes it so, more of it after
+    total = max((out - 1) * stride + kernel - size, 0)
+    padded = np.pad(x, [(0, 0), *[(total // 2, total - total // 2)] * 2, (0, 0)])
+    assert y.shape == (2, out, out, 4)
+    for i, j in np.ndindex(out, out):
+        window = padded[:, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+        np.testing.assert_allclose(y[:, i, j], np.einsum("nklc,klco->no", window, w) + b)
+
+
+def test_max_pool_drops_what_fills_no_window_and_gives_the_first_of_equals_the_gradient():
+    x = tm.tensor(np.zeros((1, 3, 3, 1)), requires_grad=True)
+    y = tm.ops.max_pool2d(x, 2)
+    assert y.shape == (1, 1, 1, 1)
+    gradient = tm.grad(y.sum(), x).numpy()[0, :, :, 0]
+    np.testing.assert_array_equal(gradient, [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: tm.ops.conv2d(np.zeros((2, 28, 28, 3)), np.zeros((3, 3, 1, 64))),
+            r"conv2d: input has 3 channels \(2, 28, 28, 3\) but weight takes 1 \(3, 3, 1, 64\)",
+        ),
+        (lambda: tm.ops.conv2d(np.zeros((28, 28, 3)), np.zeros((3, 3, 3, 64))), "takes images"),
+        (
+            lambda: tm.ops.conv2d(np.zeros((1, 2, 2, 1)), np.zeros((3, 3, 1, 1)), padding="valid"),
+            "kernel .* is larger",
+        ),
+        (lambda: tm.nn.conv4(5, downsample="max"), "choose 'stride' or 'pool'"),
+        (lambda: tm.ops.max_pool2d(np.zeros((1, 1, 4, 1)), 2), "smaller than 2"),
+        (
+            lambda: tm.nn.cross_entropy(np.zeros((3, 5)), np.array([0, 1, 5])),
+            "labels reach from 0 to 5, but 5 logits need 0 to 4",
+        ),
+        (lambda: tm.nn.cross_entropy(np.zeros((3, 5)), np.zeros(3)), "integer labels"),
+        (lambda: tm.nn.mse_loss(np.zeros((3, 1)), np.zeros((4, 1))), "must agree"),
+        (
+            lambda: tm.nn.Linear(3, 2)({"weight": 0, "bias": 0}, np.zeros((5, 4))),
+            r"takes \(..., n, 3\)",
+        ),
+        (lambda: tm.ops.batch_norm(np.zeros((4, 3)), np.ones(2), np.zeros(2)), "must agree"),
+    ],
+)
+def test_bad_shapes_are_named(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()
