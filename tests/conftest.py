@@ -7,10 +7,12 @@ CuPy of ``strict_array.py``. Tests about NumPy arrays themselves are marked ``nu
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from strict_array import strict
 
 from tinymaml import backend
+from tinymaml.structure import map_leaves
 
 backend._modules["strict"] = strict
 
@@ -42,6 +44,25 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason=missing))
         elif isinstance(item, pytest.DoctestItem) or item.get_closest_marker("numpy_only"):
             item.add_marker(pytest.mark.skip(reason=f"about NumPy arrays, not {name}"))
+
+
+@pytest.fixture(autouse=True)
+def compare_on_the_host(request, monkeypatch):
+    """On a backend that is not NumPy, bring results to the host before ``np.testing`` sees them."""
+    if request.config.getoption("--backend") == "numpy":
+        return
+
+    def on_host(check):
+        return lambda actual, desired, *args, **kwargs: check(
+            *[map_leaves(_to_host, a) for a in (actual, desired)], *args, **kwargs
+        )
+
+    for name in ("assert_allclose", "assert_array_equal"):
+        monkeypatch.setattr(np.testing, name, on_host(getattr(np.testing, name)))
+
+
+def _to_host(leaf):
+    return leaf if backend.array_module(leaf) is np else backend.to_numpy(leaf)
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ from tinymaml.ops import shape as shape_ops
 from tinymaml.structure import leaves, map_leaves
 from tinymaml.tensor import raw, table
 
+#: The derivative table as the package makes it, before any test adds ops of its own.
+TABLE = dict(table)
+
 
 class Sample(NamedTuple):
     """One call: ``function(*args, **kwargs)``."""
@@ -139,6 +142,7 @@ add("power", np.power, spread(4), -2)
 add("power", operator.pow, spread(4), 1)
 add("power", operator.pow, spread(4), 0)
 add("power", np.power, spread(3), np.array([0, 1, 3]))
+add("power", np.power, uniform(0.5, 2, 3), np.array([0.0, 1.0, 2.0]))
 add("arctan2", np.arctan2, np.array([1.0, -1.0, 2.0, -0.5]), np.array([-1.0, 2.0, 0.7, -2.0]))
 add("maximum", np.maximum, spread(5), 0)
 add("minimum", np.minimum, 0.0, spread(5))
@@ -459,7 +463,7 @@ for _x, _weight, _options in [
     add("conv2d", ops.conv2d, normal(*_x), normal(*_weight), **_options)
     add("conv2d", ops.conv2d, normal(*_x), normal(*_weight), normal(_weight[-1]), **_options)
 add("conv2d", ops.conv2d, normal(1, 3, 3, 1), normal(3, 3, 1, 2), normal(2, 2))
-add("conv2d", ops.conv2d, normal(2, 1, 3, 3, 1), normal(2, 3, 3, 1, 2), normal(2, 1, 2)[:, 0])
+add("conv2d", ops.conv2d, normal(2, 1, 3, 3, 1), normal(2, 3, 3, 1, 2), normal(2, 2))
 _same, _valid = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 for _stride, _padding, _out in ((1, _same, (4, 5)), (2, _same, (2, 3)), (2, _valid, (1, 2))):
     _options = {"stride": _stride, "padding": _padding}
@@ -511,6 +515,18 @@ add("cross_entropy", ops.cross_entropy, 50 * spread(4, 3), _labels)
 add("mse", ops.mse, normal(4, 1), normal(4, 1))
 add("mse", ops.mse, normal(3, 4, 2), normal(3, 4, 2))
 add("mse", ops.mse, normal(3, 1, 4, 2), normal(5, 4, 2))
+for _x, _weight, _bias in [
+    ((4, 2), (2, 3), (3,)),
+    ((2, 4, 2), (2, 2, 3), (2, 3)),
+    ((4, 2), (5, 2, 3), (3,)),
+    ((4, 2), (2, 3), (5, 3)),
+    ((1, 4, 2), (2, 3), (3, 3)),
+    ((0, 2), (2, 3), (3,)),
+]:
+    add("linear", table["linear"], normal(*_x), normal(*_weight), normal(*_bias))
+add("sum_rows", table["sum_rows"], normal(4, 3))
+add("sum_rows", table["sum_rows"], normal(2, 4, 3))
+add("sum_rows", table["sum_rows"], normal(2, 0, 3))
 add("descend", ops.descend, normal(2, 3), normal(2, 3), 0.1)
 add("descend", ops.descend, normal(3), normal(3), uniform(0.1, 1))
 

@@ -181,7 +181,7 @@ def _unwrap_index(index):
 class StrictArray(NDArrayOperatorsMixin):
     """An array that NumPy reaches only through its protocols, like ``cupy.ndarray``."""
 
-    __slots__ = ("host",)
+    __slots__ = ("__weakref__", "host")
     __array_priority__ = 100
     __hash__ = None
 

@@ -29,7 +29,7 @@ def tensors(a):
 
 def call(sample, convert):
     """Call a sample with its arrays as tensors; an op's own index stays an array."""
-    return sample.call(convert, "f" if "index" in sample.kwargs else "fib")
+    return sample.call(convert, "f" if "index" in sample.kwargs else "fibu")
 
 
 def assert_like_numpy(name, ours, numpys):
@@ -58,7 +58,7 @@ def nodes_of(tensor):
         node = stack.pop()
         if node is not None and node not in found:
             found.add(node)
-            stack += node.parents()
+            stack += node.parents
     return found
 
 
@@ -129,7 +129,7 @@ OPERATORS = {
 
 @pytest.mark.parametrize("function", OPERATORS, ids=lambda f: f.__name__)
 def test_the_operator_is_the_function_from_either_side(function):
-    x = np.array([[1.5, -0.5], [2.0, 0.25]])
+    x = np.array([[1.5, 0.5], [2.0, 0.25]])
     t, symbol = tensors(x), OPERATORS[function]
     made = [(function(t), symbol(t))] if function.nin == 1 else []
     if function.nin == 2:
@@ -139,12 +139,11 @@ def test_the_operator_is_the_function_from_either_side(function):
             made += [(function(x + 2, t), symbol(x + 2, t)), (function(t, x), symbol(t, x))]
         if function is not np.matmul:
             made += [(function(t, 2), symbol(t, 2)), (function(2, t), symbol(2, t))]
-    with np.errstate(invalid="ignore"):
-        for by_function, by_operator in made:
-            assert by_function.node.op is by_operator.node.op is numpy_functions[function] or (
-                function is np.matmul and by_function.node.op is by_operator.node.op
-            )
-            np.testing.assert_array_equal(by_function.numpy(), by_operator.numpy())
+    for by_function, by_operator in made:
+        op = numpy_functions[function]
+        assert by_function.node.op is by_operator.node.op
+        assert by_function.node.op is op or op.__name__ == "matmul"  # a function of several ops
+        np.testing.assert_array_equal(by_function.numpy(), by_operator.numpy())
 
 
 @pytest.mark.parametrize(
@@ -269,6 +268,8 @@ MISFITS = {
     "power": lambda x: np.power(x, x[:, :2]),
     "where": lambda x: np.where(x > 0, x, x[:, :2]),
     "matmul": lambda x: x @ x,
+    "matmul of a column": lambda x: x[:, :1] @ x,
+    "matmul of rows": lambda x: x @ x[:1],
     "matmul with a vector": lambda x: x @ x[0, :2],
     "matmul of stacks": lambda x: np.matmul(
         x.reshape(1, 2, 3).repeat(2, axis=0), x.reshape(1, 3, 2).repeat(3, axis=0)

@@ -190,7 +190,7 @@ def jvp(f, x, v):
 
 
 def _data(t):
-    return t.data if type(t) is Tensor else np.asarray(t)
+    return t.data if type(t) is Tensor else backend.asarray(t)
 
 
 def hvp(f, x, v):

@@ -207,7 +207,7 @@ class BatchNorm(Layer):
         if self.affine:
             return ops.batch_norm(x, params["gamma"], params["beta"], self.eps)
         like = x.data if hasattr(x, "node") else x
-        one = np.ones(self.channels, x.dtype, like=like)
+        one = np.ones_like(like, shape=self.channels)
         return ops.batch_norm(x, one, 0 * one, self.eps)
 
 

@@ -125,7 +125,8 @@ def _input_grad_forward(g, weight, *, shape, stride, padding):
         wide[:, :, k:-k, l:-l] = g
     for rows, of_kernel, above in _remainders(k, stride, top):
         for columns, across_kernel, before in _remainders(l, stride, left):
-            taps = np.ascontiguousarray(weight[:, of_kernel, across_kernel].swapaxes(-1, -2))
+            taps = weight[:, of_kernel, across_kernel].swapaxes(-1, -2)
+            taps = np.ascontiguousarray(taps, like=taps)  # without like=, CuPy refuses
             part = y[:, :, rows, columns]
             if stride == 1:
                 _correlate(g, taps, None, 1, (above, before), part)

@@ -43,11 +43,11 @@ class _Folded:
         self.shape, self.core, self.dtype, self.like = shape, core, dtype, like
         rows, width = self.n // self.fold, self.fold * self.c
         self.blocks = blocks(like, self.tasks, rows, width, NORM_BLOCK)
-        self.ones = np.ones((1, rows), dtype, like=like)
+        self.ones = np.ones_like(like, dtype, shape=(1, rows))
 
     def view(self, a):
         """Return an array of the batch as (tasks, rows, fold * c)."""
-        a = np.ascontiguousarray(task_axis(self.lead, a, self.core))
+        a = np.ascontiguousarray(task_axis(self.lead, a, self.core), like=a)
         return a.reshape(self.tasks, self.n // self.fold, self.fold * self.c)
 
     def channels(self, a):

@@ -1,0 +1,160 @@
+"""The command line, as a user calls it: exit codes, sentences, files."""
+
+from importlib.util import find_spec
+
+import glyphs
+import numpy as np
+import pytest
+
+from tinymaml import cli
+from tinymaml.experiments import Omniglot
+from tinymaml.runs import Run
+
+pytestmark = pytest.mark.numpy_only
+
+
+@pytest.fixture(scope="module")
+def characters(tmp_path_factory):
+    """A folder with Omniglot's two zips, drawn with seven glyphs."""
+    folder = tmp_path_factory.mktemp("omniglot")
+    for part in ("images_background", "images_evaluation"):
+        glyphs.write_zip(folder, part)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TINYMAML_DATA", raising=False)
+    monkeypatch.setenv("TINYMAML_CACHE", str(tmp_path / "cache"))
+
+
+def call(*arguments):
+    """Return the exit code; argparse leaves by SystemExit."""
+    try:
+        return cli.main([str(a) for a in arguments])
+    except SystemExit as left:
+        return left.code
+
+
+def refused(capsys, *arguments):
+    """Return the one sentence that a refused call prints."""
+    assert call(*arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "Traceback" not in "".join(said)
+    return said[-1]
+
+
+def test_sinusoid_from_training_to_figures(capsys, tmp_path):
+    assert call("train", "sinusoid", "--steps", 30, "--first-order", "--out", "run") == 0
+    said = capsys.readouterr().out
+    assert "K = 5" in said and "paper, K = 5" in said and "0.67" in said and "+-" in said
+    run = Run(tmp_path / "run")
+    assert {p.name for p in run.path.iterdir()} == {
+        "config.json",
+        "metrics.csv",
+        "checkpoint.npz",
+        "results.json",
+        "learning_curve.png",
+        "adaptation.png",
+        "fits.png",
+    }
+    results = run.read_json("results.json")
+    assert results["trained_steps"] == 30 and results["settings"]["first_order"] is True
+    curve = results["curves"]["K = 10"]
+    assert len(curve["mean"]) == len(curve["ci95"]) == 11 and curve["tasks"] == 600
+    for picture in run.path.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+    assert call("evaluate", "run", "--tasks", 50) == 0
+    again = run.read_json("results.json")
+    assert again["curves"]["K = 5"]["tasks"] == 50
+    assert "50 tasks" in capsys.readouterr().out
+
+
+def test_omniglot_from_zips_to_results(capsys, characters, tmp_path):
+    options = ("--steps", 2, "--meta-batch", 9, "--data", characters)
+    assert call("train", "omniglot", *options) == 0
+    said = capsys.readouterr().out
+    assert "batch norm: query batch" in said and "98.7" in said
+    config = Run(tmp_path / "runs/omniglot").read_json("config.json")
+    assert config["settings"] == Omniglot(steps=2, meta_batch=9).config()
+    # the folder of the images is remembered
+    assert call("evaluate", "runs/omniglot", "--tasks", 10) == 0
+    assert call("train", "omniglot", "--steps", 3, "--resume", "--data", characters) == 0
+
+
+def test_without_data_the_sentence_says_what_to_download(capsys):
+    said = refused(capsys, "train", "omniglot")
+    assert "images_background.zip (md5 68d2efa1b9178cc56df9314c21c6e718)" in said
+    assert "--download" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--n-way", 0], "--n-way is 0; give at least 2 classes"),
+        (["--k-shot", 30], "more than the 20 drawings"),
+        (["--meta-lr", -1], "--meta-lr is -1.0; give a number above 0"),
+        (["--inner-lr", "fast"], "argument --inner-lr: invalid float value: 'fast'"),
+        (["--data", "nowhere"], "nowhere does not exist"),
+        (["--backend", "abacus"], "invalid choice: 'abacus'"),
+    ],
+)
+def test_nonsense_options(capsys, options, sentence):
+    assert sentence in refused(capsys, "train", "omniglot", *options)
+
+
+def test_a_wrong_folder_and_a_truncated_zip(capsys, characters, tmp_path):
+    assert "holds no images_background" in refused(capsys, "train", "omniglot", "--data", tmp_path)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for name in ("images_background.zip", "images_evaluation.zip"):
+        data = (characters / name).read_bytes()
+        (cut / name).write_bytes(data[: len(data) // 2])
+    assert "images_background.zip" in refused(capsys, "train", "omniglot", "--data", cut)
+
+
+def test_an_unwritable_output(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    said = refused(capsys, "train", "sinusoid", "--steps", 5, "--out", "file/run")
+    assert "cannot make the folder file/run" in said
+
+
+def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
+    assert call("train", "sinusoid", "--steps", 5, "--out", "run") == 0
+    capsys.readouterr()
+    assert "add --resume" in refused(capsys, "train", "sinusoid", "--steps", 5, "--out", "run")
+    said = refused(capsys, "train", "sinusoid", "--inner-lr", 0.1, "--out", "run", "--resume")
+    assert "--inner-lr 0.1 differs from the run's 0.01" in said
+    said = refused(capsys, "train", "omniglot", "--out", "run", "--resume")
+    assert "is a run of 'sinusoid'" in said
+    assert "holds no run" in refused(capsys, "train", "sinusoid", "--out", "none", "--resume")
+
+
+def test_a_damaged_configuration(capsys, tmp_path):
+    assert call("train", "sinusoid", "--steps", 5, "--out", "run") == 0
+    config = tmp_path / "run/config.json"
+    for content in ("{", "[]", '{"experiment": "sinusoid", "settings": {"steps": "x"}}', "{}"):
+        config.write_text(content)
+        assert refused(capsys, "evaluate", "run")
+    assert "no run" in refused(capsys, "evaluate", "nowhere")
+
+
+def test_a_diverging_training_is_one_sentence(capsys):
+    with np.errstate(all="ignore"):
+        said = refused(capsys, "train", "sinusoid", "--steps", 50, "--inner-lr", 1e30)
+    assert "not finite at step" in said and "kept in runs/sinusoid" in said
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is installed here")
+def test_cupy_without_cupy_is_one_sentence_with_the_command(capsys):
+    said = refused(capsys, "train", "sinusoid", "--backend", "cupy")
+    assert "CuPy is not installed" in said and "pip install" in said
+
+
+def test_help_and_version(capsys):
+    assert call("train", "omniglot", "--help") == 0
+    assert "--inner-lr" in capsys.readouterr().out
+    assert call("--version") == 0
+    assert call() == 2

@@ -1,0 +1,217 @@
+"""Training runs: resumed bit for bit, killed at any moment, never half-written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import tinymaml as tm
+from tinymaml.errors import UserError
+from tinymaml.evaluation import evaluate, summarise
+from tinymaml.experiments import Omniglot, Sinusoid, from_config
+from tinymaml.runs import Run, replacing
+from tinymaml.training import train
+
+pytestmark = pytest.mark.numpy_only
+
+
+def small(steps, **settings):
+    experiment = Sinusoid(steps=steps, meta_batch=4, **settings)
+    for name, value in {"log_every": 7, "checkpoint_every": 5, "validate_every": 14}.items():
+        object.__setattr__(experiment, name, value)
+    return experiment
+
+
+def start(path, experiment):
+    run = Run(path)
+    run.start({"experiment": experiment.name, "settings": experiment.config()})
+    return run
+
+
+def contents(run):
+    with np.load(run / "checkpoint.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def assert_same(run, other):
+    ours, theirs = contents(run), contents(other)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+    rows = [run.read_metrics(), other.read_metrics()]
+    for row in rows[0] + rows[1]:
+        del row["seconds"]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("stop", [5, 13, 20])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, stop):
+    whole = start(tmp_path / "whole", small(30))
+    train(small(30), whole, progress=False)
+    parts = start(tmp_path / "parts", small(stop))
+    train(small(stop), parts, progress=False)
+    train(small(30), parts, resume=True, progress=False)
+    assert_same(parts, whole)
+    assert len(whole.read_metrics()) == 4
+    assert [row["validation"] is not None for row in whole.read_metrics()] == [0, 1, 0, 1]
+
+
+def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
+    runs = []
+    for i, seed in enumerate((3, 3, 4)):
+        runs.append(start(tmp_path / str(i), small(10, seed=seed)))
+        train(small(10, seed=seed), runs[-1], progress=False)
+    assert_same(runs[0], runs[1])
+    assert not np.array_equal(
+        contents(runs[0])["params/linear1.weight"], contents(runs[2])["params/linear1.weight"]
+    )
+
+
+def test_training_learns(tmp_path):
+    run = start(tmp_path / "run", Sinusoid(steps=1500))
+    params, finished = train(Sinusoid(steps=1500), run, progress=False)
+    rows = run.read_metrics()
+    assert finished and rows[-1]["meta_loss"] < 0.6 * rows[0]["meta_loss"]
+    tasks = Sinusoid().tasks("test", 10).sample(np.random.default_rng(9), 100)
+    mean = summarise(evaluate(Sinusoid(), params, tasks, 5))["mean"]
+    assert mean[5] < mean[1] < 0.75 * mean[0]  # adaptation is what it learned
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "tinymaml", *map(str, arguments)]
+
+
+def wait_for_steps(process, run, steps):
+    deadline = time.time() + 60
+    while time.time() < deadline and process.poll() is None:
+        rows = run.read_metrics()
+        if rows and rows[-1]["step"] >= steps:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the training made no progress")
+
+
+def test_ctrl_c_keeps_the_last_step_and_kill_9_the_last_checkpoint(tmp_path):
+    run, whole = Run(tmp_path / "run"), Run(tmp_path / "whole")
+    options = ("--meta-batch", 2, "--seed", 5)
+    hidden = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command("train", "sinusoid", "--steps", 100_000, "--out", run.path, *options), **hidden
+    )
+    wait_for_steps(process, run, 1000)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    interrupted = json.loads(str(contents(run)["meta"]))["step"]
+
+    resume = command("train", "sinusoid", "--steps", 100_000, "--out", run.path, "--resume")
+    process = subprocess.Popen(resume, **hidden)
+    wait_for_steps(process, run, interrupted + 1500)
+    process.kill()
+    process.wait()
+    killed = json.loads(str(contents(run)["meta"]))["step"]
+    assert killed > interrupted
+    assert not list(run.path.glob(".*.part*")) or contents(
+        run
+    )  # a leftover part is no file of ours
+
+    last = killed + 200
+    done = subprocess.run(
+        command("train", "sinusoid", "--steps", last, "--out", run.path, "--resume"), **hidden
+    )
+    assert done.returncode == 0
+    subprocess.run(
+        command("train", "sinusoid", "--steps", last, "--out", whole.path, *options), **hidden
+    )
+    assert_same(run, whole)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path):
+    experiment = small(2000, inner_lr=1e30)
+    run = start(tmp_path / "run", experiment)
+    with np.errstate(all="ignore"), pytest.raises(UserError, match=r"not finite at step \d+.*kept"):
+        train(experiment, run, progress=False)
+    assert all(np.isfinite(a).all() for n, a in contents(run).items() if n.startswith("params/"))
+
+
+def foreign(kind, path):
+    if kind == "text":
+        path.write_text("hello")
+    if kind == "empty":
+        path.write_bytes(b"")
+    if kind == "npz":
+        np.savez(path, a=np.ones(3))
+    if kind == "pickle":
+        np.savez(path, meta=np.array([{"a": 1}], dtype=object))
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-3000])
+    if kind == "flipped":
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "npz", "pickle", "truncated", "flipped"])
+def test_a_foreign_or_damaged_checkpoint_is_one_sentence(tmp_path, kind):
+    run = start(tmp_path / "run", small(5))
+    train(small(5), run, progress=False)
+    foreign(kind, run / "checkpoint.npz")
+    with pytest.raises(UserError, match=r"checkpoint\.npz") as error:
+        train(small(10), run, resume=True, progress=False)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_another_network_is_named(tmp_path):
+    run = start(tmp_path / "run", small(5))
+    train(small(5), run, progress=False)
+    model = tm.nn.mlp((1, 20, 1))
+    with pytest.raises(UserError, match=r"params/linear1.weight is float32 of shape \(1, 40\)"):
+        run.load(model.init(np.random.default_rng(0)))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(UserError, match="No space left"), replacing(path) as file:
+        file.write(b"new")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("sinusoid", {"steps": 0}, "--steps is 0"),
+        ("sinusoid", {"inner_lr": -0.1}, "--inner-lr is -0.1; give a number above 0"),
+        ("sinusoid", {"meta_lr": float("nan")}, "--meta-lr is nan"),
+        ("sinusoid", {"seed": -1}, "--seed is -1"),
+        ("sinusoid", {"nonsense": 1}, "no setting"),
+        ("sinusoid", {"steps": "many"}, "no setting"),
+        ("omniglot", {"n_way": 0}, "--n-way is 0; give at least 2 classes"),
+        ("omniglot", {"k_shot": 30}, "--k-shot 30 .* more than the 20 drawings"),
+        ("omniglot", {"n_query": 0}, "--n-query is 0"),
+        ("chess", {}, "'chess' is unknown; choose sinusoid or omniglot"),
+    ],
+)
+def test_nonsense_settings_are_one_sentence(name, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        from_config(name, settings)
+
+
+def test_diverged_tasks_are_counted_and_not_averaged():
+    scores = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 1e9]])
+    summary = summarise(scores, worst=100.0)
+    assert summary["mean"] == [3.0, 2.0] and summary["diverged"] == [0, 2]
+    assert summary["ci95"][0] == pytest.approx(1.96 * np.sqrt(8 / 3) / np.sqrt(3))
+
+
+def test_alpha_is_converted_to_the_mean_loss():
+    """The authors' cross-entropy sums over the classes; ours is a mean: N times their step."""
+    experiment = Omniglot()
+    rates = experiment.rates(experiment.model.init(np.random.default_rng(0)))
+    assert rates["conv2d1.weight"] == 5 * 0.4 and rates["batchnorm1.gamma"] == 0
+    assert Omniglot(n_way=20, inner_lr=0.1).rates({"w": 0})["w"] == 2.0
