@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from .backend import get_backend
@@ -28,9 +29,14 @@ def map_chunks(function, chunks):
     if get_backend() == "cupy":  # a GPU is kept busy by one thread
         yield from map(function, chunks)
         return
+
+    def quietly(chunk):  # what overflows is found in the result, by those who use it
+        with np.errstate(all="ignore"):
+            return function(chunk)
+
     _keep_freed_memory()
     with single_threaded_blas():
-        yield from _pool().map(function, chunks)
+        yield from _pool().map(quietly, chunks)
 
 
 def single_threaded_blas():

@@ -41,7 +41,7 @@ def evaluate(experiment, params, tasks, steps):
             if step:
                 adapted = adapt(experiment.loss, adapted, support, lr=rates, first_order=True)
                 adapted = {name: p.detach() for name, p in adapted.items()}
-            with no_grad(), np.errstate(all="ignore"):  # what diverges is counted, not warned of
+            with no_grad():
                 scores.append(to_numpy(experiment.score(adapted, *query)))
         return np.stack(scores, axis=1).astype(float)
 

@@ -250,6 +250,17 @@ def _windows(x, size):
     return [x[..., a:h:size, b:w:size, :] for a in range(size) for b in range(size)]
 
 
+def _max_pool_forward(x, *, index, size):
+    """Return the maxima, and note in ``index`` which element of its window each one is."""
+    first, *rest = _windows(x, size)
+    y = first.copy()
+    index[...] = 0
+    for k, part in enumerate(rest, 1):
+        index += (part > y) * (np.uint8(k) - index)  # modulo 256, so a step back works too
+        np.maximum(y, part, out=y)
+    return y
+
+
 def _gather_forward(x, *, index, size):
     first, *rest = _windows(x, size)
     y = first * (index == 0)
@@ -267,11 +278,12 @@ def _scatter_forward(g, *, index, size, shape):
     return y
 
 
-_pool_gather = op(
-    _gather_forward,
-    lambda g, _y, _x, index, size: _pool_scatter(g, index=index, size=size, shape=_x.shape[-3:-1]),
-    name="max_pool2d_gather",
-)
+def _gather_vjp(g, _y, _x, index, size):
+    return _pool_scatter(g, index=index, size=size, shape=_x.shape[-3:-1])
+
+
+_max_pool = op(_max_pool_forward, _gather_vjp, name="max_pool2d")
+_pool_gather = op(_gather_forward, _gather_vjp, name="max_pool2d_gather")
 _pool_scatter = op(
     _scatter_forward,
     lambda g, _y, _x, index, size, shape: _pool_gather(g, index=index, size=size),
@@ -292,16 +304,11 @@ def max_pool2d(x, size=2):
     array([[ 5.,  7.],
            [13., 15.]])
     """
-    if min(x.shape[-3:-1]) < size:
-        raise ValueError(f"max_pool2d: images of {x.shape[-3:-1]} are smaller than {size}")
-    y, *rest = _windows(raw(x), size)
-    y = y.copy()
-    index = np.zeros(y.shape, np.uint8, like=y)
-    for k, part in enumerate(rest, 1):
-        larger = part > y
-        index += larger * (np.uint8(k) - index)  # modulo 256, so that a step back works too
-        np.maximum(y, part, out=y)
-    return _pool_gather(x, index=index, size=size)
+    *lead, h, w, c = x.shape
+    if min(h, w) < size:
+        raise ValueError(f"max_pool2d: images of {h} x {w} are smaller than {size} x {size}")
+    index = np.empty((*lead, h // size, w // size, c), np.uint8, like=raw(x))
+    return _max_pool(x, index=index, size=size)
 
 
 def mean_pool2d(x, size=2):

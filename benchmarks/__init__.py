@@ -1,0 +1,1 @@
+"""One second-order MAML step timed beside other frameworks: ``python -m benchmarks``."""
