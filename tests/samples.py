@@ -490,8 +490,13 @@ def pool_scatter(g, index, shape):
     return table["max_pool2d_scatter"](g, index=raw(index), size=2, shape=shape)
 
 
+def pool_gather(x, index):
+    return table["max_pool2d_gather"](x, index=raw(index), size=2)
+
+
 _index = np.array([0, 3, 2, 1, 1, 0], np.uint8).reshape(1, 2, 3, 1)
 add("max_pool2d_scatter", pool_scatter, normal(1, 2, 3, 1), _index, (4, 7))
+add("max_pool2d_gather", pool_gather, normal(1, 4, 7, 1), _index)
 for _x, _gamma in [
     ((5, 2), (2,)),
     ((3, 4, 2), (3, 2)),

@@ -1,6 +1,6 @@
 """tinymaml: Model-Agnostic Meta-Learning from scratch on NumPy and CuPy."""
 
-from . import func, maml, nn, ops, optim, training
+from . import func, maml, nn, ops, optim, tasks, training
 from .autograd import grad
 from .backend import get_backend, set_backend, use_backend
 from .checks import compare, gradcheck, gradgradcheck
@@ -27,6 +27,7 @@ __all__ = [
     "ops",
     "optim",
     "set_backend",
+    "tasks",
     "tensor",
     "training",
     "use_backend",

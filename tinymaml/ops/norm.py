@@ -217,6 +217,17 @@ def _dot_forward(g, x, *, eps, core):
     return (g_dot * b.n).reshape(*b.lead, b.c)
 
 
+def _dot_vjp(needed, u, _y, g, x, eps, core):
+    """u x^, a normalisation by gamma = u; and B with gamma = u, for sum(u g x^) is its pairing."""
+    if type(u) is Tensor:
+        return [_batch_norm(x, u, u * 0, eps=eps, core=core), _grad(g, x, u, eps=eps, core=core)]
+    b = _Folded(g.shape, core, g.dtype, g)
+    g, x, u = b.view(g), b.view(x), b.channels(u)
+    mu, s = b.moments(x, eps)
+    of_g = b.combine(-mu * u * s, (u * s, x)) if needed[0] else None
+    return [of_g, b.grad(x, mu, s, u, g, *b.grad_means(x, mu, s, g)) if needed[1] else None]
+
+
 def _batch_axes(core):
     return tuple(range(-core, -1))
 
@@ -224,12 +235,7 @@ def _batch_axes(core):
 _batch_norm = op(_batch_norm_forward, joint=_batch_norm_vjp, name="batch_norm")
 _grad = op(_grad_forward, joint=_grad_vjp, name="batch_norm_grad")
 #: sum(g x^) per channel, the cotangent of gamma
-_dot = op(
-    _dot_forward,
-    lambda u, _y, _g, x, eps, core: _batch_norm(x, u, u * 0, eps=eps, core=core),
-    lambda u, _y, g, x, eps, core: _grad(g, x, u, eps=eps, core=core),
-    name="batch_norm_dot",
-)
+_dot = op(_dot_forward, joint=_dot_vjp, name="batch_norm_dot")
 
 
 def batch_norm(x, gamma, beta, eps=1e-5):

@@ -1,5 +1,7 @@
 """Episodes: where tasks come from."""
 
 from .episode import Batch, Task
+from .images import ImageEpisodes
+from .sinusoid import SinusoidTasks
 
-__all__ = ["Batch", "Task"]
+__all__ = ["Batch", "ImageEpisodes", "SinusoidTasks", "Task"]

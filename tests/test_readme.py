@@ -1,0 +1,35 @@
+"""The README's examples run, its links lead somewhere, and importing stays light."""
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+pytestmark = pytest.mark.numpy_only
+
+
+def test_the_examples_print_what_they_say():
+    failed, attempted = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert attempted >= 10 and failed == 0
+
+
+def test_local_links_and_anchors_hold():
+    for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", README):
+        path, anchor = target
+        assert (ROOT / path).exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.M)
+            assert anchor in {h.lower().replace(" ", "-") for h in headings}, anchor
+
+
+def test_importing_brings_no_heavy_libraries():
+    heavy = "cupy matplotlib pandas torch jax PIL".split()
+    code = f"import sys, tinymaml; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
