@@ -508,7 +508,7 @@ for _x, _gamma in [
     _channels = normal(*_gamma), normal(*_gamma)
     add("batch_norm", ops.batch_norm, normal(*_x), *_channels)
     _core, _lead = (4 if len(_x) >= 4 else 2), _gamma[:-1]
-    _statistics = {"eps": 1e-3, "core": _core}
+    _statistics = {"eps": 1e-3, "core": _core, "memo": {}}
     _g = normal(*_lead, *_x[len(_x) - _core :]) if _lead else normal(*_x)
     add("batch_norm_grad", table["batch_norm_grad"], _g, normal(*_x), _channels[0], **_statistics)
     add("batch_norm_dot", table["batch_norm_dot"], _g, normal(*_x), **_statistics)

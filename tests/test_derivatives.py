@@ -369,7 +369,7 @@ def batch_norm(x, gamma, beta, eps=1e-5):
     return gamma * centred(x, batch, eps) + beta
 
 
-def batch_norm_dot(g, x, eps, core):
+def batch_norm_dot(g, x, eps, core, memo):
     axes = tuple(range(-core, -1))
     return (g * centred(x, axes, eps)).sum(axes)
 

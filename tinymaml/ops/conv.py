@@ -10,6 +10,7 @@ import numpy as np
 from ..backend import array_module
 from ..tensor import op, raw
 from .blocks import blocks, task_axis
+from .linalg import sum_batch
 from .reduction import mean
 from .shape import reshape
 
@@ -172,7 +173,7 @@ _conv2d = op(
     lambda g, _y, x, _weight, *_bias, stride, padding: _weight_grad(
         x, g, kernel=_weight.shape[-4:-2], stride=stride, padding=padding
     ),
-    lambda g, _y, _x, _weight, _bias, stride, padding: g.sum(axis=(-4, -3, -2)),
+    lambda g, _y, _x, _weight, _bias, stride, padding: sum_batch(g, 4),
     name="conv2d",
 )
 _input_grad = op(

@@ -299,3 +299,8 @@ sum_rows = op(
     lambda g, _y, _x: broadcast_to(reshape(g, (*g.shape[:-1], 1, g.shape[-1])), _x.shape),
     name="sum_rows",
 )
+
+
+def sum_batch(g, core):
+    """Sum (*lead, *batch, c), of which ``core`` axes are no lead, over the batch: (*lead, c)."""
+    return sum_rows(reshape(g, (*g.shape[: g.ndim - core], -1, g.shape[-1])))

@@ -20,11 +20,12 @@ import numpy as np
 from ..tensor import Tensor, op
 from .blocks import blocks, task_axis
 from .elementwise import sqrt
+from .linalg import sum_batch
 from .reduction import mean, sum
 from .shape import reshape
 
 #: Bytes of a block: the few arrays that a pass goes through then stay in a core's own cache.
-NORM_BLOCK = 1 << 18
+NORM_BLOCK = 1 << 20
 
 
 class _Folded:
@@ -121,56 +122,72 @@ class _Folded:
         return self.combine(-gamma * s * g_mean - by_x * mu, (gamma * s, g), (by_x, x))
 
 
-def _batch_norm_forward(x, gamma, beta, *, eps, core):
+# The ops below share a dict, `memo`, of the statistics of the arrays last seen. They are taken from
+# it only for the very same array, so it saves passes over memory and never changes a result.
+def _moments(batch, x, eps, memo):
+    known = memo.get("x")
+    if known is None or known[0] is not x:
+        known = memo["x"] = (x, *batch.moments(batch.view(x), eps))
+    return known[1:]
+
+
+def _grad_means(batch, x, g, eps, memo):
+    known = memo.get("g")
+    if known is None or known[0] is not x or known[1] is not g:
+        mu, s = _moments(batch, x, eps, memo)
+        known = memo["g"] = (x, g, *batch.grad_means(batch.view(x), mu, s, batch.view(g)))
+    return known[2:]
+
+
+def _batch_norm_forward(x, gamma, beta, *, eps, core, memo):
     lead = np.broadcast_shapes(x.shape[: x.ndim - core], gamma.shape[:-1], beta.shape[:-1])
     b = _Folded(lead + x.shape[x.ndim - core :], core, x.dtype, x)
-    x, gamma, beta = b.view(x), b.channels(gamma), b.channels(beta)
-    mu, s = b.moments(x, eps)
-    return b.combine(beta - mu * gamma * s, (gamma * s, x))
+    gamma, beta = b.channels(gamma), b.channels(beta)
+    mu, s = _moments(b, x, eps, memo)
+    return b.combine(beta - mu * gamma * s, (gamma * s, b.view(x)))
 
 
-def _batch_norm_vjp(needed, g, _y, x, gamma, _beta, eps, core):
+def _batch_norm_vjp(needed, g, _y, x, gamma, _beta, **static):
+    core, memo = static["core"], static["memo"]
     if type(g) is Tensor:
         return [
-            _grad(g, x, gamma, eps=eps, core=core) if needed[0] else None,
-            _dot(g, x, eps=eps, core=core) if needed[1] else None,
-            sum(g, _batch_axes(core)) if needed[2] else None,
+            _grad(g, x, gamma, **static) if needed[0] else None,
+            _dot(g, x, **static) if needed[1] else None,
+            sum_batch(g, core) if needed[2] else None,
         ]
     b = _Folded(g.shape, core, g.dtype, g)
+    mu, s = _moments(b, x, static["eps"], memo)
     g, x = b.view(g), b.view(x)
-    mu, s = b.moments(x, eps)
     g_mean, g_dot = b.grad_means(x, mu, s, g)
     of_x = b.grad(x, mu, s, b.channels(gamma), g, g_mean, g_dot) if needed[0] else None
     channels = (*b.lead, b.c)
     return [of_x, (g_dot * b.n).reshape(channels), (g_mean * b.n).reshape(channels)]
 
 
-def _grad_forward(g, x, gamma, *, eps, core):
+def _grad_forward(g, x, gamma, *, eps, core, memo):
     b = _Folded(g.shape, core, g.dtype, g)
-    g, x = b.view(g), b.view(x)
-    mu, s = b.moments(x, eps)
-    return b.grad(x, mu, s, b.channels(gamma), g, *b.grad_means(x, mu, s, g))
+    mu, s = _moments(b, x, eps, memo)
+    means = _grad_means(b, x, g, eps, memo)
+    return b.grad(b.view(x), mu, s, b.channels(gamma), b.view(g), *means)
 
 
-def _grad_vjp(needed, u, _y, g, x, gamma, eps, core):
+def _grad_vjp(needed, u, _y, g, x, gamma, eps, core, memo):
     if type(u) is Tensor:
-        return _grad_vjp_plain(u, g, x, gamma, eps, core)
+        return _grad_vjp_plain(u, g, x, gamma, eps=eps, core=core, memo=memo)
     b = _Folded(u.shape, core, u.dtype, u)
+    mu, s = _moments(b, x, eps, memo)
+    g_mean, g_dot = _grad_means(b, x, g, eps, memo)
     u, g, x, gamma = b.view(u), b.view(g), b.view(x), b.channels(gamma)
-    mu, s = b.moments(x, eps)
     wide = b.wide(mu)
 
     def terms(t, i):
         yield u[t, i]
-        yield g[t, i]
         d = x[t, i] - wide[t]
-        e = d * u[t, i]
-        yield e
-        yield np.multiply(d, g[t, i], out=e)
-        yield np.multiply(u[t, i], g[t, i], out=e)
+        yield np.multiply(d, u[t, i], out=d)
+        yield np.multiply(g[t, i], u[t, i], out=d)
 
-    u_mean, g_mean, u_dot, g_dot, product = b.means(terms, 5)
-    u_dot, g_dot, covariance = u_dot * s, g_dot * s, product - u_mean * g_mean
+    u_mean, u_dot, product = b.means(terms, 3)
+    u_dot, covariance = u_dot * s, product - u_mean * g_mean
     of_g = of_x = None
     if needed[0]:
         of_g = b.grad(x, mu, s, gamma, u, u_mean, u_dot)
@@ -185,9 +202,10 @@ def _grad_vjp(needed, u, _y, g, x, gamma, eps, core):
     return [of_g, of_x, of_gamma.reshape(*b.lead, b.c)]
 
 
-def _grad_vjp_plain(u, g, x, gamma, eps, core):
+def _grad_vjp_plain(u, g, x, gamma, **static):
     """The same in recorded ops, so that orders above the second are right too."""
-    axes = _batch_axes(core)
+    core = static["core"]
+    axes = tuple(range(-core, -1))
 
     def average(a):
         return mean(a, axes, keepdims=True)
@@ -195,7 +213,7 @@ def _grad_vjp_plain(u, g, x, gamma, eps, core):
     channels = gamma
     gamma = reshape(gamma, gamma.shape[:-1] + (1,) * (core - 1) + gamma.shape[-1:])
     centred = x - average(x)
-    s = 1 / sqrt(average(centred * centred) + eps)
+    s = 1 / sqrt(average(centred * centred) + static["eps"])
     x_hat = centred * s
     u_dot, g_dot = average(u * x_hat), average(g * x_hat)
     u_centred, g_centred = u - average(u), g - average(g)
@@ -207,29 +225,20 @@ def _grad_vjp_plain(u, g, x, gamma, eps, core):
         * (x_hat * (covariance - 3 * u_dot * g_dot) + g_dot * u_centred + u_dot * g_centred)
     )
     of_gamma = sum(u * s * (g_centred - x_hat * g_dot), axes)
-    return [_grad(u, x, channels, eps=eps, core=core), of_x, of_gamma]
+    return [_grad(u, x, channels, **static), of_x, of_gamma]
 
 
-def _dot_forward(g, x, *, eps, core):
+def _dot_forward(g, x, *, eps, core, memo):
     b = _Folded(g.shape, core, g.dtype, g)
-    g, x = b.view(g), b.view(x)
-    _, g_dot = b.grad_means(x, *b.moments(x, eps), g)
-    return (g_dot * b.n).reshape(*b.lead, b.c)
+    return (_grad_means(b, x, g, eps, memo)[1] * b.n).reshape(*b.lead, b.c)
 
 
-def _dot_vjp(needed, u, _y, g, x, eps, core):
+def _dot_vjp(needed, u, _y, g, x, **static):
     """u x^, a normalisation by gamma = u; and B with gamma = u, for sum(u g x^) is its pairing."""
-    if type(u) is Tensor:
-        return [_batch_norm(x, u, u * 0, eps=eps, core=core), _grad(g, x, u, eps=eps, core=core)]
-    b = _Folded(g.shape, core, g.dtype, g)
-    g, x, u = b.view(g), b.view(x), b.channels(u)
-    mu, s = b.moments(x, eps)
-    of_g = b.combine(-mu * u * s, (u * s, x)) if needed[0] else None
-    return [of_g, b.grad(x, mu, s, u, g, *b.grad_means(x, mu, s, g)) if needed[1] else None]
-
-
-def _batch_axes(core):
-    return tuple(range(-core, -1))
+    return [
+        _batch_norm(x, u, u * 0, **static) if needed[0] else None,
+        _grad(g, x, u, **static) if needed[1] else None,
+    ]
 
 
 _batch_norm = op(_batch_norm_forward, joint=_batch_norm_vjp, name="batch_norm")
@@ -269,4 +278,4 @@ def batch_norm(x, gamma, beta, eps=1e-5):
             f"batch_norm: input {x.shape} needs a batch axis and its last axis must agree with "
             f"gamma {gamma.shape} and beta {beta.shape}"
         )
-    return _batch_norm(x, gamma, beta, eps=eps, core=4 if x.ndim >= 4 else 2)
+    return _batch_norm(x, gamma, beta, eps=eps, core=4 if x.ndim >= 4 else 2, memo={})
