@@ -34,7 +34,7 @@ def map_chunks(function, chunks):
         with np.errstate(all="ignore"):
             return function(chunk)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     with single_threaded_blas():
         yield from _pool().map(quietly, chunks)
 
@@ -60,11 +60,11 @@ def _pool():
 
 
 @cache
-def _keep_freed_memory():
+def keep_freed_memory():
     """Ask the C library (glibc) to keep freed memory rather than give it back to the system.
 
-    A step frees and takes the same few hundred megabytes over and over, and the system clears
-    every page anew: a fifth of an Omniglot step, and a tenth of a MiniImageNet one.
+    Training frees and takes the same memory at every step, and the system clears every page of it
+    anew: a third of the time of a sinusoid step, a fifth of an Omniglot one.
     """
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # the numbers of <malloc.h>
     with suppress(OSError, AttributeError):  # another system, another allocator

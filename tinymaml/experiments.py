@@ -182,7 +182,7 @@ class Omniglot(Experiment):
     needs_data = True
     name = "omniglot"
     metric = "accuracy"
-    chunk = 8
+    chunk = 16
     log_every, validate_every, checkpoint_every = 20, 500, 100
     validation_tasks = 200
     test_steps = 3  # Finn et al. 2017, A.1

@@ -38,7 +38,7 @@ class Node:
         The op, as made by :func:`op`.
     parents : list
         The node of each positional argument, None for one that requires no gradient.
-    args : list
+    args : list or tuple
         The positional arguments: a ``Tensor`` where a derivative needs the values, a ``Node``
         (which still has ``shape`` and ``dtype``) where none does, anything else as it came.
     static : dict
@@ -366,12 +366,13 @@ def op(forward, *vjps, name=None, joint=None):
 
     def plan(active, n):
         used = [rule for i, rule in enumerate(rules) if joint or active >> i & 1]
-        keep_y, *keep = [
+        wants = [
             any(_wants(vjp, shift + position) for vjp, shift in used)
             for position in range(1, n + 2)
         ]
-        plans[active, n] = keep_y, keep
-        return keep_y, keep
+        dropped = [i for i, wanted in enumerate(wants[1:]) if not wanted]
+        plans[active, n] = wants[0], dropped
+        return wants[0], dropped
 
     def apply(*args, **static):
         plain, parents, active, bit, wrapped = [], [], 0, 1, False
@@ -396,10 +397,14 @@ def op(forward, *vjps, name=None, joint=None):
         if not active or not state.recording:
             return Tensor(y)
         key = (active, len(args))
-        keep_y, keep = plans.get(key) or plan(*key)
-        kept = [a if k or not hasattr(a, "shape") else _shape_only(a) for a, k in zip(args, keep)]
+        keep_y, dropped = plans.get(key) or plan(*key)
+        if dropped:
+            args = list(args)
+            for i in dropped:
+                if hasattr(args[i], "shape"):
+                    args[i] = parents[i] or _shape_only(args[i])
         y_kept = y if keep_y else None
-        return Tensor(y, Node(apply, parents, kept, static, y_kept, y.shape, y.dtype))
+        return Tensor(y, Node(apply, parents, args, static, y_kept, y.shape, y.dtype))
 
     apply.name = apply.__name__ = apply.__qualname__ = name
     apply.forward = forward
@@ -414,6 +419,4 @@ def op(forward, *vjps, name=None, joint=None):
 
 def _shape_only(a):
     """Return something with the shape and dtype of ``a`` that does not hold its values."""
-    if type(a) is Tensor and a.node is not None:
-        return a.node
     return Node(None, (), (), None, None, a.shape, a.dtype)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from .autograd import grad
 from .backend import asarray
-from .chunks import map_chunks, single_threaded_blas
+from .chunks import keep_freed_memory, map_chunks, single_threaded_blas
 from .errors import UserError
 from .evaluation import evaluate, summarise
 from .maml import meta_loss
@@ -44,6 +44,7 @@ def meta_gradient(loss, params, tasks, *, lr, steps=1, first_order=False, chunk=
         value = meta_loss(loss, params, some, lr=lr, steps=steps, first_order=first_order) * weight
         return value.data, grad(value, params)
 
+    keep_freed_memory()
     if chunk is None or chunk >= n:
         chunk = n
         value, gradient = one(0)
