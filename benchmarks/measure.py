@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import math
 import multiprocessing
+import signal
 import subprocess
 import sys
 import time
@@ -100,9 +101,13 @@ class Worker:
 
 
 def _serve(pipe, name, workload, dtype):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
     contender = None
     while True:
-        request, *arguments = pipe.recv()
+        try:
+            request, *arguments = pipe.recv()
+        except EOFError:  # the parent is gone
+            return
         try:
             contender = contender or build(name, workload, dtype)
             pipe.send((_ANSWERS[request](contender, *arguments), None))
@@ -143,7 +148,8 @@ _ANSWERS = {
 def interleaved(workers, rounds):
     """Seconds per step, ``{name: array of shape (rounds,)}``; in each round all take their turn.
 
-    A round is as many steps as fill ``SHORTEST_ROUND``, at least one.
+    A round is as many steps as fill ``SHORTEST_ROUND``, at least one. On a busy machine PyTorch's
+    threads wait on one another and its steps can take ten times as long: measure in quiet.
     """
     steps = {}
     for worker in workers:

@@ -193,7 +193,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("sinusoid", {"steps": "many"}, "no setting"),
         ("omniglot", {"n_way": 0}, "--n-way is 0; give at least 2 classes"),
         ("omniglot", {"k_shot": 30}, "--k-shot 30 .* more than the 20 drawings"),
-        ("omniglot", {"n_query": 0}, "--n-query is 0"),
+        ("omniglot", {"n_query": -1}, "--n-query is -1"),
+        ("omniglot", {"k_shot": 11}, "--k-shot 11 and --n-query 11 take more"),
         ("chess", {}, "'chess' is unknown; choose sinusoid or omniglot"),
     ],
 )

@@ -15,6 +15,19 @@ from .experiments import EXPERIMENTS, flag, from_config
 from .runs import Run
 from .training import train
 
+HELP = {
+    "steps": "meta-iterations",
+    "seed": "of weights and tasks",
+    "first_order": "take inner gradients as constants",
+    "meta_lr": "learning rate of Adam",
+    "meta_batch": "tasks per meta-iteration",
+    "inner_lr": "alpha of the paper",
+    "inner_steps": "gradient steps of the inner loop in training",
+    "n_way": "classes of a task",
+    "k_shot": "support examples (of each class)",
+    "n_query": "query examples of each class, 0 for as many as shots",
+}
+
 
 def main(argv=None):
     """Run the command line; returns the exit code: 2 for bad input, 130 for Ctrl-C."""
@@ -72,14 +85,19 @@ def _parser():
 
 def _add_option(parser, field):
     if field.type is bool:
-        parser.add_argument(flag(field.name), action="store_true", default=argparse.SUPPRESS)
+        parser.add_argument(
+            flag(field.name),
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help=HELP[field.name],
+        )
     else:
         parser.add_argument(
             flag(field.name),
             type=field.type,
             default=argparse.SUPPRESS,  # so that --resume can tell what was asked for
             metavar=field.type.__name__.upper(),
-            help=f"({field.default})",
+            help=f"{HELP[field.name]} ({field.default})",
         )
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from . import nn, plots
+from .backend import asarray
 from .errors import UserError
 from .evaluation import evaluate, summarise
 from .maml import adapt
@@ -151,15 +152,15 @@ class Sinusoid(Experiment):
         support = family.sample_points(rng, amplitude, phase).support
         x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
         for i, ax in enumerate(axes):
-            one = Batch(support.x[i], support.y[i])
+            one = Batch(asarray(support.x[i]), asarray(support.y[i]))
             fits = {}
             for steps in (0, 1, 10):
                 adapted = adapt(
                     self.loss, params, one, lr=self.rates(params), steps=steps, first_order=True
                 )
-                fits[steps] = self.model(adapted, x).numpy()
+                fits[steps] = self.model(adapted, asarray(x)).numpy()
             truth = Batch(x, wave(x, amplitude[i], phase[i]))
-            plots.sinusoid_fits(one, fits, truth, ax=ax)
+            plots.sinusoid_fits(Batch(support.x[i], support.y[i]), fits, truth, ax=ax)
         axes[0].legend(frameon=False, fontsize="small")
 
 
@@ -177,7 +178,7 @@ class Omniglot(Experiment):
     inner_lr: float = 0.4
     n_way: int = 5
     k_shot: int = 1
-    n_query: int = 1
+    n_query: int = 0
 
     needs_data = True
     name = "omniglot"
@@ -193,13 +194,20 @@ class Omniglot(Experiment):
         super().__post_init__()
         if self.n_way < 2:
             raise UserError(f"--n-way is {self.n_way}; give at least 2 classes")
-        if self.n_query < 1:
-            raise UserError(f"--n-query is {self.n_query}; give 1 or more")
-        if self.k_shot + self.n_query > 20:
+        if self.n_query < 0:
             raise UserError(
-                f"--k-shot {self.k_shot} and --n-query {self.n_query} take more than the "
+                f"--n-query is {self.n_query}; give 1 or more, or 0 for as many as shots"
+            )
+        if self.k_shot + self.queries > 20:
+            raise UserError(
+                f"--k-shot {self.k_shot} and --n-query {self.queries} take more than the "
                 "20 drawings that a character has; lower them"
             )
+
+    @property
+    def queries(self):
+        """Query images of each class."""
+        return self.n_query or self.k_shot
 
     @cached_property
     def model(self):
@@ -234,7 +242,7 @@ class Omniglot(Experiment):
     def tasks(self, split):
         """Return the episodes of a split: "train", "val" or "test"."""
         return ImageEpisodes(
-            self._images[split], self.n_way, self.k_shot, self.n_query, rotate=True
+            self._images[split], self.n_way, self.k_shot, self.queries, rotate=True
         )
 
     def score(self, params, x, y):
@@ -247,7 +255,7 @@ class Omniglot(Experiment):
         paper = self.paper if (self.n_way, self.k_shot) == (5, 1) else {}
         return {
             "protocol": f"accuracy +- 95 % CI over {n_tasks} tasks, seed {self.seed}; {label}, "
-            f"{self.n_query} query/class; batch norm: query batch; split: 1100 characters to "
+            f"{self.queries} query/class; batch norm: query batch; split: 1100 characters to "
             "train, 100 to validate, 423 to test, irrespective of alphabet; rotations",
             "curves": {
                 label: self._summary(params, self.tasks("test").sample(self.rng(3), n_tasks))
