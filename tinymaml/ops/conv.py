@@ -121,9 +121,10 @@ def _input_grad_forward(g, weight, *, shape, stride, padding):
     make = np.empty if min(k, l) >= stride else np.zeros  # a pixel that no patch has gets 0
     y = make((*g.shape[:2], *shape, c), g.dtype, like=g)
     (top, _), (left, _) = padding
-    if stride > 1:  # pad once for all remainders; one pad each, block by block, is for stride 1
-        wide = np.zeros((*g.shape[:2], g.shape[2] + 2 * k, g.shape[3] + 2 * l, o), g.dtype, like=g)
-        wide[:, :, k:-k, l:-l] = g
+    if stride > 1:  # pad once for all remainders; with stride 1 it is done block by block
+        m = max(k, l) // stride + 1  # no remainder needs more on any side
+        wide = np.zeros((*g.shape[:2], g.shape[2] + 2 * m, g.shape[3] + 2 * m, o), g.dtype, like=g)
+        wide[:, :, m:-m, m:-m] = g
     for rows, of_kernel, above in _remainders(k, stride, top):
         for columns, across_kernel, before in _remainders(l, stride, left):
             taps = weight[:, of_kernel, across_kernel].swapaxes(-1, -2)
@@ -132,7 +133,7 @@ def _input_grad_forward(g, weight, *, shape, stride, padding):
             if stride == 1:
                 _correlate(g, taps, None, 1, (above, before), part)
             elif part.size:
-                _correlate(wide[:, :, k - above :, l - before :], taps, None, 1, (0, 0), part)
+                _correlate(wide[:, :, m - above :, m - before :], taps, None, 1, (0, 0), part)
     return y.reshape(*lead, n, *shape, c)
 
 
