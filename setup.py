@@ -6,7 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 root = Path(__file__).parent
-version = re.search(r'__version__ = "(.+)"', (root / "tinymaml/__init__.py").read_text()).group(1)
+source = (root / "tinymaml/__init__.py").read_text(encoding="utf-8")
+version = re.search(r'__version__ = "(.+)"', source).group(1)
 
 extras = {
     "gpu": ["cupy-cuda12x>=13; platform_system != 'Darwin'"],
@@ -27,7 +28,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
     package_data={"tinymaml": ["*.npz"]},
-    install_requires=["numpy>=1.26", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
+    install_requires=["numpy>=2.0", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:main"]},
     classifiers=[

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml import maml, nn
+from tinymaml import backend, maml, nn
 from tinymaml.checks import GradientError, compare, gradcheck, gradgradcheck
 from tinymaml.metacheck import check_meta_gradient
 
@@ -81,6 +81,12 @@ class TestGradcheck:
         ):
             with pytest.raises(GradientError, match=r"Every op .* right by itself.*left the graph"):
                 gradcheck(leave, X)
+
+    @pytest.mark.parametrize("f", [np.matmul, lambda a, b: a @ b])
+    def test_a_list_is_one_argument(self, f):
+        with pytest.raises(TypeError, match=r"argument.*inputs is a list.*pass a tuple"):
+            gradcheck(f, [X, X.T])
+        assert gradcheck(lambda pair: pair[0] @ pair[1], [X, X.T])
 
     def test_wants_float64(self):
         with pytest.raises(TypeError, match=r"inputs\['w'\] is float32.*give float64"):
@@ -238,6 +244,39 @@ class TestMetaGradient:
         assert result.cosine > 1 - 1e-10
         printed = capsys.readouterr().out
         assert all(name in printed for name in ("w1", "gamma", "beta", "w2", "b2", "right"))
+
+    @pytest.mark.parametrize("library", ["numpy", "strict"])
+    def test_runs_on_the_backend(self, library, capsys):
+        labels = np.array([[0, 1, 1], [1, 0, 0]])
+        x = np.random.default_rng(1).standard_normal((2, 3, 4))
+        loss = lambda params, x, y: nn.cross_entropy(
+            np.tanh(x @ params["w"]) + params["b"][..., None, :], y
+        )
+        with tm.use_backend(library):
+            params = {"w": tm.tensor(np.eye(4)[:, :2]), "b": tm.tensor([0.3, -0.1])}
+            batch = tm.Batch(backend.asarray(x.astype(np.float32)), backend.asarray(labels))
+            on_host = tm.Batch(x.astype(np.float32), labels)
+            right = [
+                check_meta_gradient(loss, params, tm.Task(b, b), lr=0.1, steps=2)
+                for b in (batch, on_host)
+            ]
+            wrong = check_meta_gradient(
+                lambda params, x, y: loss(params, x, y) * params["b"].detach().sum(-1),
+                params,
+                tm.Task(batch, batch),
+                lr=0.1,
+                steps=2,
+            )
+        assert all(result.verdict.startswith("right") for result in right)
+        assert "a value left the graph in the loss" in wrong.verdict
+
+    def test_shows_as_one_short_line(self, capsys):
+        result = verdict(make_loss(), steps=1)
+        assert repr(result) == (
+            f"MetaGradientCheck(verdict={result.verdict!r}, "
+            f"max_difference={result.max_difference!r}, cosine={result.cosine!r})"
+        )
+        assert str(result) == f"{result.table}\n{result.verdict}"
 
     def test_float32_is_checked_in_float64(self, capsys):
         assert verdict(make_loss(), np.float32).max_difference < 1e-7

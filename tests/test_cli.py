@@ -6,7 +6,7 @@ import glyphs
 import numpy as np
 import pytest
 
-from tinymaml import cli
+from tinymaml import backend, cli
 from tinymaml.experiments import Omniglot
 from tinymaml.runs import Run
 
@@ -130,6 +130,18 @@ def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     said = refused(capsys, "train", "omniglot", "--out", "run", "--resume")
     assert "is a run of 'sinusoid'" in said
     assert "holds no run" in refused(capsys, "train", "sinusoid", "--out", "none", "--resume")
+    said = refused(capsys, "train", "sinusoid", "--steps", 4, "--out", "run", "--resume")
+    assert "--steps is 4, but run has done 5" in said
+
+
+def test_a_start_that_failed_does_not_block_the_folder(capsys, monkeypatch, characters):
+    options = ("train", "omniglot", "--steps", 1, "--meta-batch", 2, "--data", characters)
+    monkeypatch.setenv("TINYMAML_BACKEND", "abacus")
+    monkeypatch.setattr(backend, "_current", None)
+    assert "backend 'abacus' is unknown" in refused(capsys, *options)
+    monkeypatch.delenv("TINYMAML_BACKEND")
+    assert "'val' has 100 characters" in refused(capsys, *options, "--n-way", 150)
+    assert call(*options) == 0
 
 
 def test_a_damaged_configuration(capsys, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from samples import SAMPLES
 
 import tinymaml as tm
+from tinymaml import backend
 from tinymaml.checks import gradcheck, gradgradcheck
 from tinymaml.structure import leaves
 from tinymaml.tensor import Tensor
@@ -63,6 +64,14 @@ class TestStructures:
         assert tm.grad(outputs, x).item() == 6 + 27
         assert tm.grad(outputs, x, {"square": 2.0, "cube": [0.5]}).item() == 12 + 13.5
 
+    def test_cotangents_are_matched_by_key_and_by_position(self):
+        x = leaf(3.0)
+        outputs = {"square": x * x, "rest": [x**3, {"a": x, "b": 2 * x}]}
+        cotangents = {"rest": ([0.5, {"b": 7.0, "a": 5.0}]), "square": 2.0}
+        assert tm.grad(outputs, x, cotangents).item() == 2 * 6 + 0.5 * 27 + 5 + 7 * 2
+        assert tm.grad([x * x, x], x, (1.0, 2.0)).item() == 6 + 2
+        assert tm.grad([x * x, x], x, [None, 2.0]).item() == 6 + 2
+
     def test_one_input_twice(self):
         x = leaf(3.0)
         first, second = tm.grad(x * x, (x, x))
@@ -79,8 +88,26 @@ class TestErrors:
         x = leaf([1.0, 2.0])
         with pytest.raises(ValueError, match=r"grad_outputs has shape \(3,\).*has shape \(2,\)"):
             tm.grad(x * x, x, np.ones(3))
-        with pytest.raises(ValueError, match="grad_outputs has 1 entries for 2 outputs"):
-            tm.grad([x * x, x], x, [np.ones(2)])
+        with pytest.raises(ValueError, match=r"grad_outputs\['y'\] has shape \(3,\)"):
+            tm.grad({"z": x, "y": x * x}, x, {"y": np.ones(3), "z": np.ones(2)})
+
+    @pytest.mark.parametrize(
+        "cotangents, message",
+        [
+            ([1.0], "grad_outputs is a list of 1, but a list of 2 is expected"),
+            ([1.0, {"a": 1.0}, 1.0], "grad_outputs is a list of 3, but a list of 2"),
+            (1.0, "grad_outputs is one value, but a list of 2 is expected"),
+            ([1.0, 1.0], r"grad_outputs\[1\] is one value, but a dict with keys 'a', 'b'"),
+            ([1.0, {"a": 1.0}], r"\[1\] is a dict with keys 'a', but .* keys 'a', 'b' is exp"),
+            ([1.0, {"a": 1.0, "c": 1.0}], r"\[1\] is a dict with keys 'a', 'c', but"),
+            ([{}, {"a": 1.0, "b": 1.0}], r"grad_outputs\[0\] is an empty dict, but one value"),
+            ([1.0, {"a": 1.0, "b": (1.0,)}], r"\[1\]\['b'\] is a tuple of 1, but one value"),
+        ],
+    )
+    def test_cotangents_of_another_form(self, cotangents, message):
+        x = leaf(3.0)
+        with pytest.raises(ValueError, match=message):
+            tm.grad([x * x, {"a": x, "b": 2 * x}], x, cotangents)
 
     def test_unused_input_is_named(self):
         x, unused = leaf(1.0), leaf(np.ones((2, 3)))
@@ -245,6 +272,33 @@ class TestGrad:
         of_middle, of_x = tm.grad(outputs, [middle, x], [np.ones(2), 1.0])
         np.testing.assert_array_equal(of_middle.numpy(), [6, 6])
         np.testing.assert_array_equal(of_x.numpy(), [6, 6])
+
+    def test_gradients_may_be_changed_in_place(self):
+        """Writing into one reaches no other, no cotangent and no tensor."""
+        x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+        u = backend.asarray(np.array([5.0, 6.0]))
+        matrix = leaf(np.eye(2))
+        square = backend.asarray(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        for outputs, inputs, cotangent in [
+            (x.sum(), [x], None),
+            (np.broadcast_to(x, (2,)), [x], u),
+            (x + y, [x, y], u),
+            ((x + y) * 2.0, [x, y, x], u),
+            (x + y.reshape(2, 1).T, [x, y], np.ones((1, 2))),
+            (matrix.T, [matrix], square),
+            (x, [x], u),
+        ]:
+            gradients = tm.grad(outputs, inputs, cotangent)
+            kept = [np.ones((1, 2)) * 0 + g.numpy() for g in gradients]
+            for i, g in enumerate(gradients):
+                g.data[...] = 7.0
+                g.data[0] = 9.0
+                assert g.numpy().ravel()[-1] == 7
+                for other, before in list(zip(gradients, kept))[i + 1 :]:
+                    np.testing.assert_array_equal(other.numpy(), before.reshape(other.shape))
+        np.testing.assert_array_equal(backend.to_numpy(u), [5, 6])
+        np.testing.assert_array_equal(backend.to_numpy(square), [[1, 2], [3, 4]])
+        assert x.tolist() == [1, 2] and y.tolist() == [3, 4]
 
     def test_broadcast_arguments_get_gradients_of_their_shape(self):
         shapes = [(), (1,), (3,), (2, 1), (1, 3), (2, 3), (4, 2, 3)]

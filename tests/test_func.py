@@ -1,6 +1,7 @@
 """Transforms of plain functions, alone and inside each other."""
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,18 @@ class TestGrad:
         assert grad(f, argnums=(2, 0))(2.0, 3.0, 1.0) == (54, 9)
         assert grad(f, argnums=-1)(2.0, 3.0, 1.0) == 54
         assert type(grad(f, argnums=(0,))(2.0, 3.0, 1.0)) is tuple
+
+    @pytest.mark.parametrize("argnums", [3, -4, (0, 3)])
+    def test_an_argument_that_is_not_there(self, argnums):
+        message = rf"argnums is {re.escape(str(argnums))}, but .* 2 positional arguments"
+        with pytest.raises(ValueError, match=message):
+            grad(lambda a, b, c=1.0: a * b * c, argnums)(2.0, 3.0)
+
+    @pytest.mark.parametrize("number", [3, True, np.int64(3), np.float64(3), np.float32(3)])
+    def test_numbers_of_every_kind(self, number):
+        assert float(grad(lambda x: x**2)(number)) == 2 * number
+        assert float(jvp(np.square, number, np.int64(1))[1]) == 2 * number
+        assert grad(np.square)(np.float32(3)).dtype == np.float32
 
     def test_other_arguments_pass_through_untouched(self):
         seen = []
@@ -205,6 +218,22 @@ class TestVjp:
         np.testing.assert_array_equal(p["b"], np.ones(3))
         assert scale == pytest.approx(X @ V)
 
+    def test_cotangents_are_matched_by_key(self):
+        f = lambda a, b: {"first": a, "second": 10 * b, "third": 3.0}
+        a, b = vjp(f, 2.0, 3.0)[1]({"third": 1.0, "second": 5.0, "first": 7.0})
+        assert (float(a), float(b)) == (7, 50)
+
+    def test_cotangents_of_another_form_or_shape(self):
+        _, pullback = vjp(lambda x: {"y": x, "rest": [np.sum(x), 3.0]}, X)
+        for cotangent, message in [
+            ({"y": V}, "the cotangent is a dict with keys 'y', but a dict with keys 'y', 'rest'"),
+            ({"y": V, "rest": [1.0]}, r"the cotangent\['rest'\] is a list of 1, but a list of 2"),
+            ({"y": V[:2], "rest": [1.0, 1.0]}, r"cotangent\['y'\] has shape \(2,\).*\(3,\)"),
+            ({"y": V, "rest": [1.0, V]}, r"cotangent\['rest'\]\[1\] has shape \(3,\).*\(\)"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                pullback(cotangent)
+
     def test_zeros_for_what_is_not_used(self):
         _, pullback = vjp(lambda a, b: a, X, V)
         np.testing.assert_array_equal(pullback(V)[1], np.zeros(3))
@@ -225,6 +254,27 @@ class TestJvp:
         np.testing.assert_array_equal(y["product"], X * V)
         np.testing.assert_allclose(dy["product"], V * V + X * X, rtol=1e-14)
         np.testing.assert_array_equal(dy["constant"], np.zeros(3))
+
+    def test_directions_are_matched_by_key(self):
+        dy = jvp(lambda p: p["a"] + 10 * p["b"], {"a": 2.0, "b": 3.0}, {"b": 5.0, "a": 7.0})[1]
+        assert float(dy) == 7 + 50
+
+    @pytest.mark.parametrize(
+        "transform", [jvp, lambda f, x, v: hvp(lambda x: np.sum(f(x)), x, v)], ids=["jvp", "hvp"]
+    )
+    def test_directions_of_another_form_or_shape(self, transform):
+        f = lambda p: p["a"] * p["b"] + p["a"] ** 2
+        for v, message in [
+            ({"a": V}, "v is a dict with keys 'a', but a dict with keys 'a', 'b' is expected"),
+            ({"a": V, "b": V, "c": V}, "v is a dict with keys 'a', 'b', 'c', but"),
+            ([V, V], "v is a list of 2, but a dict"),
+            ({"a": V, "b": V[:1]}, r"v\['b'\] has shape \(1,\).*shape \(3,\)"),
+            ({"a": 1.0, "b": V}, r"v\['a'\] has shape \(\).*shape \(3,\)"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                transform(f, {"a": X, "b": X}, v)
+        with pytest.raises(ValueError, match=r"v has shape \(2,\)"):
+            transform(np.square, X, V[:2])
 
     def test_direction_and_pullback_agree(self):
         """<u, J v> = <J^T u, v>."""
@@ -265,6 +315,11 @@ class TestHessian:
         np.testing.assert_allclose(product["a"], 2 * V * V + 2 * X * X, rtol=1e-14)
         np.testing.assert_allclose(product["b"], 2 * X * V, rtol=1e-14)
         assert product["unused"] == 0
+
+    def test_hvp_matches_the_direction_by_key(self):
+        f = lambda p: p["a"] ** 3 + p["b"] ** 3
+        product = hvp(f, {"a": 1.0, "b": 2.0}, {"b": 5.0, "a": 7.0})
+        assert (float(product["a"]), float(product["b"])) == (6 * 7, 12 * 5)
 
     def test_of_a_linear_function_is_zero(self):
         np.testing.assert_array_equal(hessian(lambda x: x @ V)(X), np.zeros((3, 3)))

@@ -74,9 +74,9 @@ def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
 
 def test_training_learns(tmp_path):
     run = start(tmp_path / "run", Sinusoid(steps=1500))
-    params, finished = train(Sinusoid(steps=1500), run, progress=False)
-    rows = run.read_metrics()
-    assert finished and rows[-1]["meta_loss"] < 0.6 * rows[0]["meta_loss"]
+    reached = train(Sinusoid(steps=1500), run, progress=False)
+    params, rows = reached.params, run.read_metrics()
+    assert reached.step == 1500 and rows[-1]["meta_loss"] < 0.6 * rows[0]["meta_loss"]
     tasks = Sinusoid().tasks("test", 10).sample(np.random.default_rng(9), 100)
     mean = summarise(evaluate(Sinusoid(), params, tasks, 5))["mean"]
     assert mean[5] < mean[1] < 0.75 * mean[0]  # adaptation is what it learned
@@ -190,7 +190,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("sinusoid", {"meta_lr": float("nan")}, "--meta-lr is nan"),
         ("sinusoid", {"seed": -1}, "--seed is -1"),
         ("sinusoid", {"nonsense": 1}, "no setting"),
-        ("sinusoid", {"steps": "many"}, "no setting"),
+        ("sinusoid", {"steps": "many"}, "steps is 'many', but int is needed"),
         ("omniglot", {"n_way": 0}, "--n-way is 0; give at least 2 classes"),
         ("omniglot", {"k_shot": 30}, "--k-shot 30 .* more than the 20 drawings"),
         ("omniglot", {"n_query": -1}, "--n-query is -1"),

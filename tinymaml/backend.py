@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from .errors import UserError
+
 _modules = {"numpy": np}
 _current = None  # decided on first use, so that importing never fails
 
@@ -19,12 +21,12 @@ def _load(name):
     if name in _modules:
         return _modules[name]
     if name != "cupy":
-        raise ValueError(f"backend {name!r} is unknown; choose 'numpy' or 'cupy'")
-    install = "pip install 'tinymaml[gpu]' (or cupy-cuda12x for CUDA 12, cupy-cuda13x for CUDA 13)"
+        raise UserError(f"backend {name!r} is unknown; choose 'numpy' or 'cupy'")
+    install = "pip install cupy-cuda12x (for CUDA 12) or pip install cupy-cuda13x (for CUDA 13)"
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
-        raise RuntimeError(
+        raise UserError(
             f"backend 'cupy' was asked for but CuPy is not installed; run {install}"
         ) from error
     try:
@@ -32,7 +34,7 @@ def _load(name):
     except Exception:  # a missing driver surfaces as one of several CUDA errors
         devices = 0
     if not devices:
-        raise RuntimeError(
+        raise UserError(
             "backend 'cupy' was asked for and CuPy is installed, but it finds no NVIDIA GPU; "
             f"use the backend 'numpy', or check the driver and that CuPy matches it: {install}"
         )
@@ -49,10 +51,8 @@ def set_backend(name):
 
     Raises
     ------
-    ValueError
-        If the name is unknown.
-    RuntimeError
-        If CuPy or a GPU is missing; the sentence has the install command.
+    UserError
+        If the name is unknown, or CuPy or a GPU is missing; the sentence has the install command.
 
     Examples
     --------

@@ -34,9 +34,7 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (UserError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "backend" not in str(error):
-            raise
+    except UserError as error:
         print(f"tinymaml: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -110,8 +108,7 @@ def _add_shared(parser, data):
 
 
 def _train(arguments):
-    if arguments.backend:
-        backend.set_backend(arguments.backend)
+    backend.set_backend(arguments.backend or backend.get_backend())
     name = arguments.experiment
     given = {
         field.name: getattr(arguments, field.name)
@@ -122,60 +119,70 @@ def _train(arguments):
     experiment = _resumed(run, name, given) if arguments.resume else from_config(name, given)
     data = None
     if experiment.needs_data:
-        data = experiment.bring(arguments.data, arguments.download)
+        data = experiment.load_data(arguments.data, arguments.download)
     config = {"experiment": name, "settings": experiment.config(), "data": data}
     if arguments.resume:
-        run.write_json("config.json", config)
+        run.write_json("config.json", config)  # it may have been given more steps
     else:
         run.start(config)
     started = time.perf_counter()
-    params, finished = train(experiment, run, resume=arguments.resume)
-    if not finished:
+    reached = train(experiment, run, resume=arguments.resume)
+    if reached.step < experiment.steps:
         print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
         return 130
     print(f"trained in {time.perf_counter() - started:.0f} s; testing on 600 tasks ...")
-    return _test(experiment, run, params, 600)
+    return _test(experiment, run, reached, 600)
 
 
 def _resumed(run, name, given):
     """Return the experiment of a run; only --steps may differ from what it was started with."""
-    config = run.read_json("config.json")
-    if config.get("experiment") != name:
+    kept = _experiment(run)
+    if kept.name != name:
         raise UserError(
-            f"{run.path} is a run of {config.get('experiment')!r}, not of {name!r}; "
-            "resume it by its own name"
+            f"{run.path} is a run of {kept.name!r}, not of {name!r}; resume it by its own name"
         )
-    settings = config.get("settings", {})
+    settings = kept.config()
     for key, value in given.items():
-        if key != "steps" and settings.get(key) != value:
+        if key != "steps" and settings[key] != value:
             raise UserError(
-                f"{flag(key)} {value} differs from the run's {settings.get(key)}; a resumed run "
+                f"{flag(key)} {value} differs from the run's {settings[key]}; a resumed run "
                 "keeps its settings (only --steps may grow), so leave it out or start a new --out"
             )
-    return from_config(name, settings | given)
+    experiment = from_config(name, settings | given)
+    done = run.load(experiment.model.init(experiment.rng("weights"))).step
+    if experiment.steps < done:
+        raise UserError(f"--steps is {experiment.steps}, but {run.path} has done {done}; give more")
+    return experiment
+
+
+def _experiment(run):
+    """Return the experiment that a run's folder says it is of."""
+    config = run.read_json("config.json")
+    settings = config.get("settings")
+    if not isinstance(settings, dict):
+        raise UserError(f"{run / 'config.json'} has no settings; it is not a run of tinymaml")
+    return from_config(config.get("experiment"), settings)
 
 
 def _evaluate(arguments):
-    if arguments.backend:
-        backend.set_backend(arguments.backend)
+    backend.set_backend(arguments.backend or backend.get_backend())
     if arguments.tasks < 2:
         raise UserError(f"--tasks is {arguments.tasks}; give at least 2, for an interval")
     run = Run(arguments.folder)
-    config = run.read_json("config.json")
-    experiment = from_config(config.get("experiment"), config.get("settings") or {})
+    experiment = _experiment(run)
     if experiment.needs_data:
-        experiment.bring(arguments.data or config.get("data"))
-    params = run.load(experiment.model.init(experiment.rng(0)))[1]
-    return _test(experiment, run, params, arguments.tasks)
+        experiment.load_data(arguments.data or run.read_json("config.json").get("data"))
+    reached = run.load(experiment.model.init(experiment.rng("weights")))
+    return _test(experiment, run, reached, arguments.tasks)
 
 
-def _test(experiment, run, params, n_tasks):
+def _test(experiment, run, reached, n_tasks):
     started = time.perf_counter()
-    results = experiment.test(params, n_tasks)
+    results = experiment.test(reached.params, n_tasks)
     results |= {
         "experiment": experiment.name,
         "settings": experiment.config(),
-        "trained_steps": run.load(params)[0],
+        "trained_steps": reached.step,
         "seconds": round(time.perf_counter() - started, 1),
         "versions": {
             "tinymaml": __version__,
@@ -186,7 +193,8 @@ def _test(experiment, run, params, n_tasks):
     }
     run.write_json("results.json", results)
     print(experiment.table(results))
-    print(f"figures: {', '.join(str(path) for path in experiment.figures(run, params, results))}")
+    figures = experiment.figures(run, reached.params, results)
+    print(f"figures: {', '.join(map(str, figures))}")
     return 0
 
 

@@ -48,12 +48,24 @@ class Experiment:
             raise UserError(f"--seed is {self.seed}; give 0 or more")
 
     def rng(self, purpose):
-        """Return the random generator for 0 weights, 1 training, 2 validation, 3 test tasks."""
-        return np.random.default_rng([self.seed, purpose])
+        """Return the random generator of "weights", or of the tasks of "train", "val" or "test"."""
+        streams = ("weights", "train", "val", "test")
+        return np.random.default_rng([self.seed, streams.index(purpose)])
 
     def config(self):
         """Return the fields as a dict."""
         return asdict(self)
+
+    def figures(self, run, params, results):
+        """Draw the run's figures; returns their paths."""
+        curve, steps = run / "learning_curve.png", run / "adaptation.png"
+        rows, (paper, *_) = run.read_metrics(), results["paper"].values()
+        plots.save(curve, lambda axes: plots.learning_curve(rows, self.metric, ax=axes[0]))
+        plots.save(
+            steps,
+            lambda axes: plots.adaptation_curve(results["curves"], self.metric, paper, ax=axes[0]),
+        )
+        return [curve, steps]
 
     def _summary(self, params, tasks):
         """Return the summary of the scores after 0 to 10 steps (authors' code: always 10)."""
@@ -118,7 +130,7 @@ class Sinusoid(Experiment):
         curves = {}
         for k in (5, 10, 20):
             curves[f"K = {k}"] = self._summary(
-                params, self.tasks("test", k).sample(self.rng(3), n_tasks)
+                params, self.tasks("test", k).sample(self.rng("test"), n_tasks)
             )
         return {
             "protocol": f"mean squared error +- 95 % interval over {n_tasks} tasks, seed "
@@ -133,21 +145,12 @@ class Sinusoid(Experiment):
 
     def figures(self, run, params, results):
         """Draw the run's figures; returns their paths."""
-        curve = run / "learning_curve.png"
-        plots.save(
-            curve, lambda ax: plots.learning_curve(run.read_metrics(), self.metric, ax=ax[0])
-        )
-        steps = run / "adaptation.png"
-        plots.save(
-            steps,
-            lambda ax: plots.adaptation_curve(results["curves"], self.metric, self.paper, ax[0]),
-        )
         fits = run / "fits.png"
         plots.save(fits, lambda axes: self._draw_fits(params, axes), width=13, height=4, panels=3)
-        return [curve, steps, fits]
+        return [*super().figures(run, params, results), fits]
 
     def _draw_fits(self, params, axes):
-        family, rng = self.tasks("test", 5), self.rng(3)
+        family, rng = self.tasks("test", 5), self.rng("test")
         amplitude, phase = family.sample_waves(rng, len(axes))
         support = family.sample_points(rng, amplitude, phase).support
         x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
@@ -223,10 +226,10 @@ class Omniglot(Experiment):
             for name in params
         }
 
-    def bring(self, data=None, download=False):
+    def load_data(self, data=None, download=False):
         """Load the characters from a folder, downloading them to it first if asked to.
 
-        Returns the folder's path.
+        Returns the folder's path. UserError if it does not hold what is needed.
         """
         from .tasks import omniglot
 
@@ -235,6 +238,12 @@ class Omniglot(Experiment):
             omniglot.download(data)
         characters = omniglot.load(data)
         classes = omniglot.split(characters.names)
+        for split, indices in classes.items():
+            if self.n_way > len(indices):
+                raise UserError(
+                    f"--n-way is {self.n_way}, but the split {split!r} has {len(indices)} "
+                    "characters; give fewer"
+                )
         # the dataclass is frozen so that its options are; the images are no option
         object.__setattr__(self, "_images", {k: characters.images[i] for k, i in classes.items()})
         return str(omniglot.find(data).resolve())
@@ -258,7 +267,7 @@ class Omniglot(Experiment):
             f"{self.queries} query/class; batch norm: query batch; split: 1100 characters to "
             "train, 100 to validate, 423 to test, irrespective of alphabet; rotations",
             "curves": {
-                label: self._summary(params, self.tasks("test").sample(self.rng(3), n_tasks))
+                label: self._summary(params, self.tasks("test").sample(self.rng("test"), n_tasks))
             },
             "paper": {label: {steps: value / 100 for steps, value in paper.items()}},
         }
@@ -266,19 +275,6 @@ class Omniglot(Experiment):
     def table(self, results):
         """Return the test results as text beside the paper's number."""
         return _table(results, lambda mean, half: f"{100 * mean:.1f} +- {100 * half:.1f} %")
-
-    def figures(self, run, params, results):
-        """Draw the run's figures; returns their paths."""
-        curve = run / "learning_curve.png"
-        plots.save(
-            curve, lambda ax: plots.learning_curve(run.read_metrics(), self.metric, ax=ax[0])
-        )
-        steps = run / "adaptation.png"
-        (paper,) = results["paper"].values()
-        plots.save(
-            steps, lambda ax: plots.adaptation_curve(results["curves"], self.metric, paper, ax[0])
-        )
-        return [curve, steps]
 
 
 def _table(results, number):
@@ -327,6 +323,10 @@ def from_config(name, config):
     kind = EXPERIMENTS[name]
     types = {field.name: field.type for field in fields(kind)}
     for key, value in config.items():
-        if key not in types or type(value) is not types[key]:
-            raise UserError(f"{key} = {value!r} is no setting of the experiment {name}")
+        if key not in types:
+            raise UserError(f"{key!r} is no setting of the experiment {name}")
+        if types[key] is float and type(value) is int:
+            continue
+        if type(value) is not types[key]:
+            raise UserError(f"the setting {key} is {value!r}, but {types[key].__name__} is needed")
     return kind(**config)

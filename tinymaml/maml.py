@@ -1,9 +1,15 @@
 """Model-Agnostic Meta-Learning (Finn, Abbeel, Levine 2017), Algorithm 1 and nothing else."""
 
+from numbers import Real
+
+import numpy as np
+
 from .autograd import grad
+from .backend import array_module
 from .ops import descend
 from .ops.shape import broadcast_to
-from .tensor import Tensor, tensor
+from .tasks.episode import Batch, Task
+from .tensor import Tensor, raw, recording, tensor
 
 
 def adapt(loss, params, support, *, lr, steps=1, first_order=False):
@@ -41,19 +47,22 @@ def adapt(loss, params, support, *, lr, steps=1, first_order=False):
     >>> tm.maml.adapt(loss, theta, tm.Batch(np.array([3.0]), None), lr=0.25)["theta"].item()
     2.0
     """
-    params = {name: _differentiable(p) for name, p in params.items()}
+    if steps < 0:
+        raise ValueError(f"steps is {steps}; give 0 or more gradient steps")
     rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
     if rates.keys() != params.keys():
         raise ValueError(
             f"lr has rates for {', '.join(rates) or 'nothing'}, but the parameters are "
             f"{', '.join(params)}; give one for each (0 for those that stay)"
         )
-    moving = [
-        name for name, rate in rates.items() if not (type(rate) in (int, float) and rate == 0)
-    ]
+    moving = [name for name, rate in rates.items() if not _is_zero(rate)]
+    support = _beside(params, support)
     for _ in range(steps):
-        task_loss = loss(params, *support).sum()
-        gradient = grad(task_loss, {n: params[n] for n in moving}, create_graph=not first_order)
+        params = {name: _differentiable(p) for name, p in params.items()}
+        with recording(True):
+            values = loss(params, *support).sum()
+            targets = {name: params[name] for name in moving}
+            gradient = grad(values, targets, create_graph=not first_order)
         params = params | {n: descend(params[n], gradient[n], rates[n]) for n in moving}
     return params
 
@@ -77,6 +86,11 @@ def meta_loss(loss, params, tasks, *, lr, steps=1, first_order=False):
     -------
     Tensor, shape ()
 
+    Raises
+    ------
+    ValueError
+        If the arrays differ in their number of tasks, or the loss averages over tasks.
+
     Examples
     --------
     >>> import numpy as np, tinymaml as tm
@@ -87,9 +101,23 @@ def meta_loss(loss, params, tasks, *, lr, steps=1, first_order=False):
     >>> value = tm.maml.meta_loss(loss, params, tm.Task(batch, batch), lr=0.01)
     >>> gradient = tm.grad(value, params)
     """
-    params = per_task(params, len(tasks.support.x))
+    tasks = Task(*[_beside(params, batch) for batch in tasks])
+    n_tasks = len(tasks.support.x)
+    lengths = [len(a) for batch in tasks for a in batch]
+    if lengths != [n_tasks] * 4:
+        raise ValueError(
+            "every array in tasks needs the same leading task axis, but support x, y and query "
+            f"x, y have {', '.join(map(str, lengths))} tasks"
+        )
+    params = per_task(params, n_tasks)
     adapted = adapt(loss, params, tasks.support, lr=lr, steps=steps, first_order=first_order)
-    return loss(adapted, *tasks.query).mean()
+    values = loss(adapted, *tasks.query)
+    if values.shape != (n_tasks,):
+        raise ValueError(
+            f"the loss gave shape {values.shape} for {n_tasks} tasks; it must give one value per "
+            "task, a mean over examples but not over tasks"
+        )
+    return values.mean()
 
 
 def per_task(params, n_tasks):
@@ -106,3 +134,19 @@ def per_task(params, n_tasks):
 
 def _differentiable(p):
     return p if type(p) is Tensor and p.requires_grad else tensor(p, requires_grad=True)
+
+
+def _is_zero(rate):
+    if not isinstance(rate, Real):  # learned rates, as tensors
+        return False
+    if not rate >= 0:
+        raise ValueError(f"the inner rate is {rate}; give 0 or more")
+    return rate == 0
+
+
+def _beside(params, batch):
+    """Move NumPy arrays of a batch to where the parameters are, as a GPU needs."""
+    module = array_module(raw(next(iter(params.values()))))
+    if module is np:
+        return batch
+    return Batch(*[module.asarray(a) if isinstance(a, np.ndarray) else a for a in batch])

@@ -76,6 +76,8 @@ def truncated_normal(std):
 class Layer:
     """What all layers are: parameters by ``init``, and a function of them and an input."""
 
+    names = ()  # of the parameters, in order of use
+
     def init(self, rng, dtype=np.float32):
         """Draw initial parameters.
 
@@ -126,6 +128,8 @@ class Linear(Layer):
     (['weight', 'bias'], (5, 2))
     """
 
+    names = ("weight", "bias")
+
     def __init__(self, inputs, outputs, weight_init=glorot_uniform):
         self.inputs, self.outputs, self.weight_init = inputs, outputs, weight_init
 
@@ -159,6 +163,8 @@ class Conv2d(Layer):
     >>> layer(layer.init(np.random.default_rng(0)), np.zeros((5, 28, 28, 1))).shape
     (5, 14, 14, 64)
     """
+
+    names = ("weight", "bias")
 
     def __init__(self, channels, outputs, kernel_size, stride=1, padding="same"):
         self.channels, self.outputs, self.kernel_size = channels, outputs, kernel_size
@@ -197,6 +203,7 @@ class BatchNorm(Layer):
 
     def __init__(self, channels, affine=True, eps=1e-5):
         self.channels, self.affine, self.eps = channels, affine, eps
+        self.names = ("gamma", "beta") if affine else ()
 
     def draw(self, rng):
         if not self.affine:
@@ -256,28 +263,25 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers):
+        self.layers, self.names, self.parts = layers, [], []
         count = Counter()
-        self.layers, self.names = layers, []
         for layer in layers:
             kind = type(layer).__name__.lower()
             count[kind] += 1
-            self.names.append(f"{kind}{count[kind]}.")
-        example = np.random.default_rng(0)
-        self._local = [
-            [(name, p + name) for name in layer.draw(example)]
-            for p, layer in zip(self.names, layers)
-        ]
+            part = {name: f"{kind}{count[kind]}.{name}" for name in layer.names}
+            self.parts.append(part)  # the layer's own names -> names in the whole
+            self.names += part.values()
 
     def draw(self, rng):
         return {
-            prefix + name: array
-            for prefix, layer in zip(self.names, self.layers)
+            part[name]: array
+            for layer, part in zip(self.layers, self.parts)
             for name, array in layer.draw(rng).items()
         }
 
     def __call__(self, params, x):
-        for layer, names in zip(self.layers, self._local):
-            x = layer({name: params[full] for name, full in names}, x)
+        for layer, part in zip(self.layers, self.parts):
+            x = layer({name: params[full] for name, full in part.items()}, x)
         return x
 
     def __repr__(self):

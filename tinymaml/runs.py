@@ -8,9 +8,9 @@ import csv
 import io
 import json
 import os
-import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,7 +47,31 @@ def replacing(path):
             f"cannot write {path}: {error.strerror}; make room or choose another --out"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+class Checkpoint(NamedTuple):
+    """Everything that the next step and the next row of the metrics depend on.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    params : dict of str to Tensor
+    optimizer : dict
+        State of the optimiser.
+    rng : numpy.random.Generator
+        Draws the training tasks.
+    losses : list of float
+        Meta-losses since the last row of the metrics.
+    """
+
+    step: int
+    params: dict
+    optimizer: dict
+    rng: Any
+    losses: list
 
 
 class Run:
@@ -67,12 +91,12 @@ class Run:
 
     def start(self, config):
         """Make the folder and write the configuration; UserError if it cannot or holds a run."""
-        if (self / "config.json").exists():
-            raise UserError(
-                f"{self.path} already holds a run; add --resume to continue it, "
-                "or choose another --out"
-            )
         try:
+            if (self / "checkpoint.npz").exists():
+                raise UserError(
+                    f"{self.path} already holds a run; add --resume to continue it, "
+                    "or choose another --out"
+                )
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
@@ -126,21 +150,21 @@ class Run:
             raise UserError(f"{self / 'metrics.csv'} cannot be read: {error}") from error
         return [row for row in rows if until is None or row["step"] <= until]
 
-    def save(self, step, params, optimizer, rng, losses):
-        """Write the checkpoint: everything that the next step and the next metric depend on."""
-        arrays = {f"params/{name}": to_numpy(p.data) for name, p in params.items()}
+    def save(self, checkpoint):
+        """Write a :class:`Checkpoint`."""
+        arrays = {f"params/{name}": to_numpy(p.data) for name, p in checkpoint.params.items()}
         numbers = {}
-        for key, value in optimizer.items():
+        for key, value in checkpoint.optimizer.items():
             if isinstance(value, dict):
                 arrays |= {f"optimizer/{key}/{n}": to_numpy(a) for n, a in value.items()}
             else:
                 numbers[key] = value
         meta = {
             "format": FORMAT,
-            "step": step,
+            "step": checkpoint.step,
             "optimizer": numbers,
-            "rng": rng.bit_generator.state,
-            "losses": losses,
+            "rng": checkpoint.rng.bit_generator.state,
+            "losses": checkpoint.losses,
         }
         with replacing(self / "checkpoint.npz") as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
@@ -157,13 +181,8 @@ class Run:
 
         Returns
         -------
-        step : int
-        params : dict of str to Tensor
-            On the current backend.
-        optimizer : dict
-        rng : numpy.random.Generator
-        losses : list of float
-            Since the last row of the metrics.
+        Checkpoint
+            With its tensors on the current backend.
 
         Raises
         ------
@@ -176,32 +195,32 @@ class Run:
                 arrays = {name: archive[name] for name in archive.files}
         except FileNotFoundError as error:
             raise UserError(f"{self.path} has no checkpoint.npz yet; train it first") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        except Exception as error:  # NumPy, zipfile and zlib raise many kinds for damaged bytes
             raise UserError(f"{path} is no checkpoint, or is damaged: {error}") from error
-        except Exception as error:  # zlib and zipfile raise many kinds for corrupted bytes
-            raise UserError(f"{path} is damaged: {error}") from error
         try:
             meta = json.loads(str(arrays.pop("meta")))
             if meta["format"] != FORMAT:
                 raise ValueError
-            step, numbers, state = meta["step"], meta["optimizer"], meta["rng"]
+            step, numbers = int(meta["step"]), dict(meta["optimizer"])
             rng = np.random.default_rng()
-            rng.bit_generator.state = state
+            rng.bit_generator.state = meta["rng"]
             losses = [float(x) for x in meta["losses"]]
+            expected = {k for k, v in (optimizer or {}).items() if not isinstance(v, dict)}
+            if not all(type(numbers[key]) is int for key in expected):
+                raise ValueError
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is not a checkpoint made by tinymaml") from error
         params = {
             name: tensor(self._fitting(arrays, f"params/{name}", p.data), requires_grad=True)
             for name, p in like.items()
         }
-        moments = dict(numbers)
         for key, value in (optimizer or {}).items():
             if isinstance(value, dict):
-                moments[key] = {
+                numbers[key] = {
                     name: tensor(self._fitting(arrays, f"optimizer/{key}/{name}", a)).data
                     for name, a in value.items()
                 }
-        return step, params, moments, rng, losses
+        return Checkpoint(step, params, numbers, rng, losses)
 
     def _fitting(self, arrays, name, like):
         found = arrays.get(name)

@@ -15,41 +15,54 @@ from .errors import UserError
 from .evaluation import evaluate, summarise
 from .maml import meta_loss
 from .optim import Adam
+from .runs import Checkpoint
 from .tasks import Batch, Task
 from .tensor import Tensor
 
 
 def meta_gradient(loss, params, tasks, *, lr, steps=1, first_order=False, chunk=None):
-    """Return the meta-loss of a batch of tasks and its gradient.
+    """Return the meta-loss of a batch of tasks and its gradient, taken in chunks.
+
+    The same as ``tm.grad(tm.maml.meta_loss(...), params)``. Large networks fit the caches only in
+    chunks of tasks; these run on a pool of threads, are the same however many cores there are, and
+    are added in the same order.
 
     Parameters
     ----------
     loss, params, tasks, lr, steps, first_order
         As :func:`tinymaml.maml.meta_loss`.
     chunk : int, optional
-        Tasks taken at once; chunks run on a pool of threads. All at once by default. Large
-        networks fit the caches only in chunks; the chunks are the same, and are added in the same
-        order, however many cores there are.
+        Tasks taken at once, all by default.
 
     Returns
     -------
-    float, dict of str to Tensor
+    array, shape ()
+    dict of str to Tensor
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> model = tm.nn.mlp((1, 8, 1))
+    >>> params = model.init(np.random.default_rng(0))
+    >>> loss = lambda params, x, y: tm.nn.mse_loss(model(params, x), y)
+    >>> tasks = tm.tasks.SinusoidTasks().sample(np.random.default_rng(1), n_tasks=25)
+    >>> value, gradient = meta_gradient(loss, params, tasks, lr=0.01, chunk=10)
+    >>> gradient["linear1.weight"].shape
+    (1, 8)
     """
     n = len(tasks.support.x)
+    chunk = n if chunk is None else min(chunk, n)
 
-    def one(start):
-        part = slice(start, start + chunk)
-        some = Task(*[Batch(*[a[part] for a in batch]) for batch in tasks])
-        weight = len(some.support.x) / n
-        value = meta_loss(loss, params, some, lr=lr, steps=steps, first_order=first_order) * weight
+    def of_chunk(start):
+        tasks_here = Task(*[Batch(*[a[start : start + chunk] for a in batch]) for batch in tasks])
+        value = meta_loss(loss, params, tasks_here, lr=lr, steps=steps, first_order=first_order) * (
+            len(tasks_here.support.x) / n
+        )
         return value.data, grad(value, params)
 
-    keep_freed_memory()
-    if chunk is None or chunk >= n:
-        chunk = n
-        value, gradient = one(0)
-        return value, gradient
-    parts = map_chunks(one, range(0, n, chunk))
+    if chunk == n:
+        return of_chunk(0)
+    parts = map_chunks(of_chunk, range(0, n, chunk))
     value, total = next(parts)
     total = {name: g.data for name, g in total.items()}
     for v, gradient in parts:
@@ -73,87 +86,109 @@ def train(experiment, run, resume=False, progress=True):
 
     Returns
     -------
-    params : dict of str to Tensor
-    finished : bool
-        False if Ctrl-C ended the training; the checkpoint is then that of the last step.
+    Checkpoint
+        Of the last step done: fewer than ``experiment.steps`` if Ctrl-C ended the training.
 
     Raises
     ------
     UserError
         If the loss is no longer finite: at which step, and which checkpoint is kept.
     """
-    params = experiment.model.init(experiment.rng(0))
+    keep_freed_memory()
+    params = experiment.model.init(experiment.rng("weights"))
     optimizer = Adam(experiment.meta_lr)
-    state, rng, step, losses = optimizer.init(params), experiment.rng(1), 0, []
+    now = Checkpoint(0, params, optimizer.init(params), experiment.rng("train"), [])
     if resume:
-        step, params, state, rng, losses = run.load(params, state)
-    rows = run.read_metrics(until=step)
-    rates, sampler = experiment.rates(params), experiment.tasks("train")
+        now = run.load(params, now.optimizer)
+    rows = run.read_metrics(until=now.step)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
+    sampler = experiment.tasks("train")
     saved = None
 
     def save():
         nonlocal saved
-        if saved == step:
-            return
-        if not all(np.isfinite(p.data).all() for p in params.values()):
-            raise _diverged("the parameters are", step, run, saved)
-        run.write_metrics(rows)
-        run.save(step, params, state, rng, losses)
-        saved = step
+        if saved != now.step:
+            _check_finite("parameters are", now, saved, run, rows)
+            run.write_metrics(rows)
+            run.save(now)
+            saved = now.step
 
     save()
-    with (
-        single_threaded_blas(),
-        interruptible() as interrupted,
-        _bar(experiment, step, progress) as bar,
-    ):
-        while step < experiment.steps and not interrupted.is_set():
-            tasks = on_backend(sampler.sample(rng, experiment.meta_batch))
-            value, gradient = meta_gradient(
-                experiment.loss,
-                params,
-                tasks,
-                lr=rates,
-                steps=experiment.inner_steps,
-                first_order=experiment.first_order,
-                chunk=experiment.chunk,
-            )
-            value = float(value)
-            if not np.isfinite(value):
-                raise _diverged("the meta-loss is", step + 1, run, saved)
-            params, state = optimizer.update(params, gradient, state)
-            step += 1
-            losses.append(value)
+    quiet = np.errstate(all="ignore")  # what is not finite stops the training with a sentence
+    bar = _bar(experiment, now.step, progress)
+    with single_threaded_blas(), interruptible() as interrupted, bar, quiet:
+        while now.step < experiment.steps and not interrupted.is_set():
+            now = meta_step(experiment, optimizer, sampler, now)
+            _check_finite("meta-loss is", now, saved, run, rows)
             bar.update()
-            if step % experiment.log_every == 0:
-                mean = sum(losses) / len(losses)
-                losses = []
-                bar.set_postfix_str(f"meta-loss {mean:.3f}", refresh=False)
-                row = {"step": step, "seconds": round(time.perf_counter() - started, 2)}
-                row |= {"meta_loss": mean, "validation": None}
-                if step % experiment.validate_every == 0:
-                    row["validation"] = validate(experiment, params)
-                    bar.write(
-                        f"step {step}: validation {experiment.metric} {row['validation']:.4f}"
-                    )
+            if now.step % experiment.log_every == 0:
+                row = {
+                    "step": now.step,
+                    "seconds": round(time.perf_counter() - started, 2),
+                    "meta_loss": sum(now.losses) / len(now.losses),
+                    "validation": None,
+                    "diverged": None,
+                }
+                now = now._replace(losses=[])
+                bar.set_postfix_str(f"meta-loss {row['meta_loss']:.3f}", refresh=False)
+                if now.step % experiment.validate_every == 0:
+                    row["validation"], row["diverged"] = validate(experiment, now.params)
+                    bar.write(_sentence(row, experiment))
                 rows.append(row)
-            if step % experiment.checkpoint_every == 0:
+            if now.step % experiment.checkpoint_every == 0:
                 save()
         save()
-    return params, step >= experiment.steps
+    return now
+
+
+def meta_step(experiment, optimizer, sampler, now):
+    """Do one iteration of Algorithm 1: draw tasks, adapt to each, and move theta.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    optimizer : Adam
+    sampler
+        Draws tasks: ``sampler.sample(rng, n_tasks)``.
+    now : Checkpoint
+        Where the training stands.
+
+    Returns
+    -------
+    Checkpoint
+        One step further.
+    """
+    tasks = on_backend(sampler.sample(now.rng, experiment.meta_batch))
+    value, gradient = meta_gradient(
+        experiment.loss,
+        now.params,
+        tasks,
+        lr=experiment.rates(now.params),
+        steps=experiment.inner_steps,
+        first_order=experiment.first_order,
+        chunk=experiment.chunk,
+    )
+    params, state = optimizer.update(now.params, gradient, now.optimizer)
+    return Checkpoint(now.step + 1, params, state, now.rng, [*now.losses, float(value)])
 
 
 def validate(experiment, params):
-    """Return the mean score on validation tasks, which are the same every time."""
-    tasks = experiment.tasks("val").sample(experiment.rng(2), experiment.validation_tasks)
-    scores = evaluate(experiment, params, tasks, experiment.test_steps)
-    return summarise(scores, experiment.worst)["mean"][-1]
+    """Return the mean score on validation tasks, the same every time, and how many diverged."""
+    tasks = experiment.tasks("val").sample(experiment.rng("val"), experiment.validation_tasks)
+    summary = summarise(
+        evaluate(experiment, params, tasks, experiment.test_steps), experiment.worst
+    )
+    return summary["mean"][-1], summary["diverged"][-1]
 
 
 def on_backend(tasks):
     """Move a batch of tasks to the current backend."""
     return Task(*[Batch(*[asarray(a) for a in batch]) for batch in tasks])
+
+
+def _sentence(row, experiment):
+    lost = f" ({row['diverged']} diverged tasks left out)" if row["diverged"] else ""
+    return f"step {row['step']}: validation {experiment.metric} {row['validation']:.4f}{lost}"
 
 
 def _bar(experiment, step, progress):
@@ -168,11 +203,18 @@ def _bar(experiment, step, progress):
     )
 
 
-def _diverged(what, step, run, saved):
-    kept = f"the last good checkpoint, of step {saved}, is kept in {run.path}"
-    return UserError(
-        f"{what} not finite at step {step}: the training diverged; {kept}; "
-        "lower --meta-lr or --inner-lr"
+def _check_finite(what, now, saved, run, rows):
+    """Stop the training with a sentence if it diverged; what led there stays in the metrics."""
+    if what.startswith("meta-loss"):
+        fine = np.isfinite(now.losses[-1])
+    else:
+        fine = all(bool(np.isfinite(p.data).all()) for p in now.params.values())
+    if fine:
+        return
+    run.write_metrics(rows)
+    raise UserError(
+        f"the {what} not finite at step {now.step}: the training diverged; the last good "
+        f"checkpoint, of step {saved}, is kept in {run.path}; lower --meta-lr or --inner-lr"
     )
 
 
