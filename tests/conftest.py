@@ -12,6 +12,7 @@ import pytest
 from strict_array import strict
 
 from tinymaml import backend
+from tinymaml.errors import UserError
 from tinymaml.structure import map_leaves
 
 backend._modules["strict"] = strict
@@ -30,19 +31,16 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "numpy_only: about NumPy arrays; skipped on other backends")
     try:
         backend.set_backend(config.getoption("--backend"))
-    except RuntimeError as error:  # CuPy or the GPU is missing
-        config.skip_all = str(error)
+    except UserError as error:  # CuPy or the GPU is missing
+        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_collection_modifyitems(config, items):
     name = config.getoption("--backend")
     if name == "numpy":
         return
-    missing = getattr(config, "skip_all", None)
     for item in items:
-        if missing:
-            item.add_marker(pytest.mark.skip(reason=missing))
-        elif isinstance(item, pytest.DoctestItem) or item.get_closest_marker("numpy_only"):
+        if isinstance(item, pytest.DoctestItem) or item.get_closest_marker("numpy_only"):
             item.add_marker(pytest.mark.skip(reason=f"about NumPy arrays, not {name}"))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml import ops
+from tinymaml import backend, ops
 from tinymaml.ops import shape as shape_ops
 from tinymaml.structure import leaves, map_leaves
 from tinymaml.tensor import raw, table
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
         """Return the float arrays among the arguments, in order."""
         return [a for a in leaves((self.args, self.kwargs)) if is_array(a, "f")]
 
-    def call(self, convert, kinds="fib"):
+    def call(self, convert, kinds="fibu"):
         """Call the function with ``convert`` applied to every array of the given dtype kinds."""
         args, kwargs = map_leaves(
             lambda a: convert(a) if is_array(a, kinds) else a, (self.args, self.kwargs)
@@ -40,9 +40,9 @@ class Sample(NamedTuple):
         return self.function(*args, **kwargs)
 
     def of(self, *arrays):
-        """Call the function with ``arrays`` in place of the float arrays."""
+        """Call the function with ``arrays`` in place of the float arrays, all on the backend."""
         arrays = iter(arrays)
-        return self.call(lambda _: next(arrays), "f")
+        return self.call(lambda a: next(arrays) if is_array(a, "f") else backend.asarray(a))
 
 
 def is_array(a, kinds):
@@ -277,7 +277,7 @@ add("array_split", np.array_split, normal(5, 2), 3)
 add("array_split", np.array_split, normal(2, 2), 3, axis=1)
 add("repeat", np.repeat, normal(2, 3), 2)
 add("repeat", np.repeat, normal(2, 3), 2, axis=1)
-add("repeat", np.repeat, normal(2, 3), np.array([0, 2]), axis=0)
+add("repeat", np.repeat, normal(2, 3), [0, 2], axis=0)
 add("tile", np.tile, normal(2, 3), 2)
 add("tile", np.tile, normal(2), (2, 2))
 add("tile", np.tile, normal(2, 1, 2), (3, 1))

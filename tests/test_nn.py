@@ -1,5 +1,7 @@
 """Layers: names, shapes, initial weights, and the rule that leading axes broadcast."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,105 @@ def test_max_pool_drops_what_fills_no_window_and_gives_the_first_of_equals_the_g
     np.testing.assert_array_equal(gradient, [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
 
 
+def test_max_pool_of_windows_with_more_than_256_elements():
+    image = np.zeros((1, 17, 17, 1))
+    image[0, 16, 15, 0] = 1
+    x = tm.tensor(image, requires_grad=True)
+    gradient = tm.grad(tm.ops.max_pool2d(x, 17).sum(), x).numpy()
+    np.testing.assert_array_equal(gradient, image)
+
+
+@pytest.mark.parametrize(("lead", "n"), [((0,), 4), ((), 0), ((2,), 0), ((0,), 0), ((2, 0), 3)])
+@pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a loss over no examples is NaN, as np.mean
+def test_no_tasks_or_no_images(lead, n, own):
+    model = tm.nn.conv4(3, filters=4, downsample="pool", image_size=16)
+    params = model.init(np.random.default_rng(0))
+    if own:
+        params = {
+            name: tm.tensor(np.broadcast_to(p.numpy(), lead + p.shape), requires_grad=True)
+            for name, p in params.items()
+        }
+    x = tm.tensor(np.zeros((*lead, n, 16, 16, 1), np.float32), requires_grad=True)
+    y = model(params, x)
+    assert y.shape == (*lead, n, 3)
+    loss = tm.nn.cross_entropy(y, np.zeros((*lead, n), int)).sum() + tm.nn.mse_loss(y, y * 2).sum()
+    first = tm.grad(loss, {"x": x, **params}, create_graph=True)
+    total = sum((g * g).sum() for g in first.values())
+    for gradients in (first, tm.grad(total, {"x": x, **params}, allow_unused=True)):
+        for name, g in gradients.items():
+            if g is not None:
+                assert g.shape == (x if name == "x" else params[name]).shape
+                assert not g.numpy().any()
+
+
+@pytest.mark.parametrize("loss", ["mse_loss", "cross_entropy"])
+def test_losses_broadcast_either_way(loss):
+    rng = np.random.default_rng(0)
+    function = getattr(tm.nn, loss)
+
+    def target(*lead):
+        if loss == "mse_loss":
+            return rng.standard_normal((*lead, 3, 2))
+        return rng.integers(2, size=(*lead, 3))
+
+    for a, b in (((4,), ()), ((), (4,)), ((4, 1), (5,))):
+        p, y = tm.tensor(rng.standard_normal((*a, 3, 2)), requires_grad=True), target(*b)
+        lead = np.broadcast_shapes(a, b)
+        value = function(p, y)
+        assert value.shape == lead
+        ps = np.broadcast_to(p.numpy(), (*lead, 3, 2))
+        ys = np.broadcast_to(y, lead + y.shape[len(b) :])
+        for i in np.ndindex(lead):
+            np.testing.assert_allclose(value.numpy()[i], function(ps[i], ys[i]), rtol=1e-14)
+        tm.gradcheck(lambda p, y=y: function(p, y), p)
+
+
+X, WEIGHT, BIAS = np.ones((2, 4, 4, 1)), np.full((3, 3, 1, 2), 0.1), np.ones(2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda f: tm.ops.conv2d(f(X), f(WEIGHT)),
+        lambda f: tm.ops.conv2d(f(X), f(WEIGHT), f(BIAS)),
+        lambda f: tm.ops.batch_norm(f(X), f(BIAS[:1]), f(BIAS[:1])),
+        lambda f: tm.ops.linalg.linear(f(X[0, 0]), f(WEIGHT[0, 0]), f(BIAS)),
+    ],
+)
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("others", [np.float64, np.uint8])
+def test_layers_promote_as_numpy_does(call, at, others):
+    given = []
+
+    def convert(a):
+        dtype = np.float32 if (len(given) == at) == (others == np.float64) else others
+        given.append(tm.tensor(a.astype(dtype), requires_grad=dtype != np.uint8))
+        return given[-1]
+
+    y = call(convert)
+    expected = np.result_type(*[t.dtype for t in given])
+    assert y.dtype == expected
+    floats = [t for t in given if t.requires_grad]
+    for t, g in zip(floats, tm.grad(y.sum(), floats)):
+        assert g.dtype == t.dtype
+    same = call(lambda a: given.pop(0).numpy().astype(expected))
+    np.testing.assert_array_equal(y.numpy(), same)
+
+
+def test_batch_norm_of_integers():
+    x = np.array([[1], [3]])
+    np.testing.assert_allclose(tm.nn.BatchNorm(1, affine=False, eps=0.0)({}, x), [[-1.0], [1.0]])
+
+
+@pytest.mark.parametrize("lr", [np.float64(0.5), np.float32(0.5), 0.5, np.int64(2), Fraction(1, 2)])
+def test_a_number_as_step_size_does_not_promote(lr):
+    p = tm.tensor(np.ones(2, np.float32), requires_grad=True)
+    step = tm.ops.descend(p, p, lr)
+    assert step.dtype == np.float32 and tm.grad(step.sum(), p).dtype == np.float32
+    np.testing.assert_array_equal(step.numpy(), np.full(2, 1 - float(lr)))
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -139,6 +240,7 @@ def test_max_pool_drops_what_fills_no_window_and_gives_the_first_of_equals_the_g
             lambda: tm.ops.conv2d(np.zeros((1, 2, 2, 1)), np.zeros((3, 3, 1, 1)), padding="valid"),
             "kernel .* is larger",
         ),
+        (lambda: tm.ops.conv2d(X, WEIGHT, stride=0), "stride is 0; it must be"),
         (lambda: tm.nn.conv4(5, downsample="max"), "choose 'stride' or 'pool'"),
         (lambda: tm.ops.max_pool2d(np.zeros((1, 1, 4, 1)), 2), "smaller than 2"),
         (
@@ -146,6 +248,7 @@ def test_max_pool_drops_what_fills_no_window_and_gives_the_first_of_equals_the_g
             "labels reach from 0 to 5, but 5 logits need 0 to 4",
         ),
         (lambda: tm.nn.cross_entropy(np.zeros((3, 5)), np.zeros(3)), "integer labels"),
+        (lambda: tm.nn.cross_entropy(np.zeros((3, 5)), np.zeros(4, int)), "integer labels"),
         (lambda: tm.nn.mse_loss(np.zeros((3, 1)), np.zeros((4, 1))), "must agree"),
         (
             lambda: tm.nn.Linear(3, 2)({"weight": 0, "bias": 0}, np.zeros((5, 4))),

@@ -1,6 +1,9 @@
 """Tensors follow NumPy's rules: values, dtypes, shapes, 0-d and empty arrays, and errors."""
 
+import copy
 import operator
+import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from samples import SAMPLES
 import tinymaml as tm
 from tinymaml import ops
 from tinymaml.structure import leaves
-from tinymaml.tensor import Tensor, numpy_functions
+from tinymaml.tensor import Tensor, numpy_functions, table
 
 EVERY_SAMPLE = [
     pytest.param(name, sample, id=f"{name}-{i}")
@@ -291,6 +294,8 @@ MISFITS = {
     "transpose": lambda x: np.transpose(x, (0, 0)),
     "transpose with too few axes": lambda x: np.transpose(x, (0,)),
     "moveaxis": lambda x: np.moveaxis(x, (0, 1), (0, 0)),
+    "moveaxis to more places": lambda x: np.moveaxis(x, 0, (0, 1)),
+    "einsum that loses an ellipsis": lambda x: np.einsum("...i->i", x),
     "expand_dims": lambda x: np.expand_dims(x, (0, 0)),
     "sum along an axis twice": lambda x: np.sum(x, axis=(0, 0)),
     "sum along an axis under two names": lambda x: np.sum(x, axis=(0, -2)),
@@ -365,3 +370,142 @@ def test_a_tensor_never_turns_into_a_plain_array_unasked():
         np.ones(2).__iadd__(t)
     with pytest.raises(TypeError):
         t[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    "call, sentence",
+    [
+        (lambda t: np.where(t > 0), r"np\.where .*\(condition, a, b\): missing .* 'a'"),
+        (lambda t: np.sum(t, 0, np.float32), r"np\.sum .*too many positional"),
+        (lambda t: np.reshape(t, (3, 2), "F"), r"np\.reshape .*too many positional"),
+        (lambda t: np.clip(t, 0, 1, out=t), r"np\.clip .*out="),
+    ],
+)
+def test_a_call_that_does_not_fit_names_the_numpy_function(call, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        call(tensors(np.ones((2, 3))))
+
+
+KEYWORDS = {
+    "sum": lambda x: np.sum(a=x, axis=1),
+    "inv": lambda x: np.linalg.inv(a=x @ x.T + np.identity(2)),
+    "reshape": lambda x: np.reshape(x, (3, 2)),
+    "split": lambda x: np.split(x, indices_or_sections=3, axis=1),
+    "full_like": lambda x: np.full_like(x, fill_value=3),
+    "zeros_like": lambda x: np.zeros_like(x, np.float32),
+    "size": lambda x: np.size(x, axis=1),
+    "tile": lambda x: np.tile(A=x, reps=np.int64(2)),
+    "broadcast_to": lambda x: np.broadcast_to(x[0, :1], np.int64(2)),
+    "norm": lambda x: np.linalg.norm(x, np.inf, axis=np.int64(1)),
+    "atleast_1d": lambda x: np.atleast_1d(x[0, 0], x),
+    "atleast_3d": lambda x: np.atleast_3d(x, x[0]),
+    "empty index": lambda x: x[[]],
+    "empty rows": lambda x: x[:, []],
+    "take nothing": lambda x: np.take(x, []),
+}
+
+
+@pytest.mark.numpy_only
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_numpys_names_and_numbers_are_taken(name):
+    x = np.arange(1.0, 7.0).reshape(2, 3)
+    assert_like_numpy("inv", KEYWORDS[name](tensors(x)), KEYWORDS[name](x))
+
+
+LISTS = {
+    "arctan2": lambda x: np.arctan2(x[0], [1.0, 2.0]),
+    "arctan2 of a list": lambda x: np.arctan2((1.0, 2.0), x[0]),
+    "power": lambda x: x ** [2.0, 3.0],
+    "minimum": lambda x: np.minimum(x, [[1, 2], [3, 4]]),
+    "where": lambda x: np.where([True, False], x, [1.0, 2.0]),
+    "dot": lambda x: np.dot(x, [1.0, 2.0]),
+    "inner": lambda x: np.inner([1.0, 2.0], x),
+    "outer": lambda x: np.outer(x, [1.0, 2.0]),
+    "kron": lambda x: np.kron([1.0, 2.0], x),
+    "vdot": lambda x: np.vdot(x, [[1.0, 2.0], [3.0, 4.0]]),
+    "tensordot": lambda x: np.tensordot(x, [[1.0, 2.0], [3.0, 4.0]]),
+    "cross": lambda x: np.cross(np.stack([x[0, 0], x[0, 1], x[1, 0]]), [1.0, 2.0, 3.0]),
+    "solve": lambda x: np.linalg.solve(x, [1.0, 2.0]),
+    "einsum": lambda x: np.einsum("ij,j", x, [1.0, 2.0]),
+}
+
+
+@pytest.mark.numpy_only
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_are_arrays(name):
+    x = np.array([[1.5, 0.25], [0.5, 2.0]])
+    np.testing.assert_allclose(LISTS[name](tensors(x)).numpy(), LISTS[name](x), rtol=1e-14)
+    tm.gradgradcheck(LISTS[name], tensors(x))
+
+
+def test_losses_take_lists():
+    p = tensors(np.array([[1.0, 2.0], [3.0, 5.0]]))
+    assert ops.mse(p, [[1, 2], [3, 4]]).item() == 0.25
+    assert ops.cross_entropy(p * 0, [0, 1]).item() == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.int8])
+def test_a_minimum_with_integers(dtype):
+    t = tensors(np.array([0.5, -1.0, 1.0]))
+    other = tm.tensor(np.ones(3, dtype))
+    for y in (np.minimum(t, other), np.minimum(other, t)):
+        np.testing.assert_array_equal(tm.grad(y.sum(), t).numpy(), [1, 1, 0.5])
+
+
+def test_sigmoid_keeps_its_digits():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dtype in (np.float32, np.float64):
+            x = np.linspace(-80, 80, 1001).astype(dtype)
+            y = ops.sigmoid(x)
+            wide = x.astype(np.longdouble)
+            exact = np.where(wide < 0, np.exp(wide), 1) / (1 + np.exp(-abs(wide)))
+            assert y.dtype == dtype
+            np.testing.assert_allclose(y, exact, rtol=4 * np.finfo(dtype).eps)
+        np.testing.assert_array_equal(ops.sigmoid(np.array([-1e4, 0, 1e4])), [0, 0.5, 1])
+
+
+@pytest.mark.parametrize("index", [lambda i: i, lambda i: (i, 0), lambda i: (slice(None), i)])
+def test_an_index_array_may_change_afterwards(index):
+    rows = np.array([0, 0])
+    t = tensors(np.ones((2, 2)))
+    y = t[index(rows)].sum() + np.take(t, rows).sum()
+    expected = tm.grad(y, t).numpy()
+    rows[:] = 1
+    np.testing.assert_array_equal(tm.grad(y, t).numpy(), expected)
+
+
+@pytest.mark.numpy_only
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("ddof", [1, 3, 4])
+def test_variance_without_degrees_of_freedom_is_numpys(ddof):
+    for x in (np.array([1.0, 2.0, 4.0], np.float32), np.ones(3)):
+        assert_like_numpy("var", np.var(tensors(x), ddof=ddof), np.var(x, ddof=ddof))
+
+
+def test_round():
+    t = tensors(np.array([1.26, 2.5]))
+    np.testing.assert_array_equal(round(t).numpy(), [1, 2])
+    np.testing.assert_array_equal(round(t, 1).numpy(), [1.3, 2.5])
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_a_deep_copy_is_a_leaf_or_detached(again):
+    t = tensors(np.array([1.0, 2.0]))
+    for of in (t, t * 2, t.detach(), tm.tensor([1, 2])):
+        made = again(of)
+        np.testing.assert_array_equal(made.numpy(), of.numpy())
+        assert (made.dtype, made.requires_grad) == (of.dtype, of.requires_grad)
+        assert made.node is None or made.node.op is None
+        assert not np.shares_memory(made.numpy(), of.numpy())
+    assert copy.copy(t).node is t.node
+
+
+def test_using_what_an_underscore_drops_is_explained():
+    wrong = tm.op(np.sinh, lambda g, _y, _x: g * np.cosh(_x), name="wrong_sinh")
+    try:
+        t = tensors(np.ones(2))
+        with pytest.raises(TypeError, match="underscore"):
+            tm.grad(wrong(t).sum(), t)
+    finally:
+        del table["wrong_sinh"]

@@ -216,3 +216,22 @@ def test_alpha_is_converted_to_the_mean_loss():
     rates = experiment.rates(experiment.model.init(np.random.default_rng(0)))
     assert rates["conv2d1.weight"] == 5 * 0.4 and rates["batchnorm1.gamma"] == 0
     assert Omniglot(n_way=20, inner_lr=0.1).rates({"w": 0})["w"] == 2.0
+
+
+def test_a_whole_training_on_another_array_library(tmp_path):
+    """Training, checkpoint, resuming and evaluation on the stand-in for CuPy, as on NumPy."""
+    results = []
+    for name in ("numpy", "strict"):
+        with tm.use_backend(name):
+            run = start(tmp_path / name, small(7))
+            train(small(7), run, progress=False)
+            reached = train(small(14), run, resume=True, progress=False)
+            tasks = small(1).tasks("test").sample(np.random.default_rng(0), 5)
+            results.append((evaluate(small(1), reached.params, tasks, 2), contents(run)))
+            assert isinstance(
+                reached.params["linear1.bias"].data, tm.backend._modules[name].ndarray
+            )
+    (scores, arrays), (other_scores, other) = results
+    np.testing.assert_allclose(other_scores, scores, rtol=1e-5)
+    for name in set(arrays) - {"meta"}:
+        np.testing.assert_allclose(other[name], arrays[name], rtol=1e-4, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .backend import asarray
 from .ops import sum_to
-from .structure import leaves, names, rebuild
+from .structure import leaves, match, names, rebuild
 from .tensor import Tensor, recording
 
 
@@ -20,7 +20,7 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
     inputs : Tensor, or list, tuple or dict of them
         With respect to what; leaves or any tensor on the way.
     grad_outputs : as ``outputs``, optional
-        The cotangent of each output, of its shape; 1 for a scalar output by default.
+        The cotangent of each output, of its shape, in dicts by key; 1 for a scalar by default.
     create_graph : bool
         Record the derivative, so that it can be differentiated in turn.
     allow_unused : bool
@@ -30,12 +30,14 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
     -------
     as ``inputs``
         The gradients, each of its input's shape and dtype. Nothing is written into any tensor.
+        Without ``create_graph`` each has memory of its own, which may be written into.
 
     Raises
     ------
     ValueError
-        If an output is no scalar and has no cotangent, an input is unused, or either does not
-        require a gradient; the sentence names which.
+        If an output is no scalar and has no cotangent, ``grad_outputs`` has another form or shape,
+        an input is unused, or an input or output does not require a gradient; the sentence names
+        which.
 
     Examples
     --------
@@ -50,6 +52,7 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
     with recording(create_graph):
         cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
     gradients = []
+    taken = set() if grad_outputs is None else {_memory(g) for _, g in seeds}
     for name, target in zip(names(inputs), targets):
         g = cotangents.get(target.node)
         if g is None and not allow_unused:
@@ -59,8 +62,30 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
             )
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
             g = np.asarray(g)
+        elif g is not None and not create_graph:
+            g = _own(g, taken)
         gradients.append(g if g is None or type(g) is Tensor else Tensor(g))
     return rebuild(inputs, iter(gradients))
+
+
+def _own(g, taken):
+    """Return g, or a copy if writing into it would fail, or show elsewhere.
+
+    ``taken`` is the memory that others hold: a derivative may hand on its cotangent as it is, or a
+    view of it, so that two gradients, or a gradient and a cotangent of the user's, share memory.
+    """
+    memory = _memory(g)
+    # CuPy has no read-only arrays: there a broadcast array is known by its strides alone.
+    if memory in taken or 0 in g.strides or not getattr(g.flags, "writeable", True):
+        return g.copy()
+    taken.add(memory)
+    return g
+
+
+def _memory(array):
+    """Return what identifies the memory of an array: the id of the array that it is a view of."""
+    base = getattr(array, "base", None)
+    return id(array if base is None else base)
 
 
 def _walk_back(seeds, inputs, create_graph):
@@ -69,7 +94,7 @@ def _walk_back(seeds, inputs, create_graph):
     ``seeds`` are pairs of a node and its cotangent. A cotangent is a raw array, or a tensor if
     ``create_graph``: the derivative expressions are the same for both.
     """
-    order = _needed(seeds, inputs)
+    needed_parents = _needed(seeds, inputs)
     keep = set(inputs)
     cotangents, owned = {}, set()
 
@@ -90,9 +115,9 @@ def _walk_back(seeds, inputs, create_graph):
             owned.add(node)
 
     for node, g in seeds:
-        if node in order:
+        if node in needed_parents:
             add(node, g)
-    for node in reversed(order):
+    for node in reversed(needed_parents):
         g = cotangents.get(node)
         if g is None or node.op is None:
             continue
@@ -101,12 +126,12 @@ def _walk_back(seeds, inputs, create_graph):
             owned.discard(node)
         op, args, static, y = node.op, node.args, node.static, node.y
         if y is None:
-            y = node  # no derivative wants its values; the node has its shape
+            y = node  # in place of values that no derivative wants: it has their shape and dtype
         elif create_graph:
             y = Tensor(y, node)
         if not create_graph:
             args = [a.data if type(a) is Tensor else a for a in args]
-        parents = order[node]
+        parents = needed_parents[node]
         if op.joint is not None:
             found = op.joint([parent is not None for parent in parents], g, y, *args, **static)
             for parent, c in zip(parents, found):
@@ -123,8 +148,9 @@ _by_age = attrgetter("order")
 
 
 def _needed(seeds, inputs):
-    """Return the nodes between the seeds and the inputs, oldest first, with their needed parents.
+    """Return the nodes between the seeds and the inputs, oldest first: a dict to their parents.
 
+    Of the parents, those that lead to no input are None.
     Nodes made before the oldest input cannot depend on any, so the search stops there: the inner
     gradient of MAML's step k does not walk through steps 1 to k - 1.
     """
@@ -138,13 +164,13 @@ def _needed(seeds, inputs):
         found.add(node)
         stack += [parent for parent in node.parents if parent is not None]
     needed = set(inputs)
-    order = {}
+    needed_parents = {}
     for node in sorted(found, key=_by_age):
         parents = [parent if parent in needed else None for parent in node.parents]
         if node in needed or any(parents):
             needed.add(node)
-            order[node] = parents
-    return order
+            needed_parents[node] = parents
+    return needed_parents
 
 
 def _tensors(structure, what):
@@ -164,11 +190,10 @@ def _tensors(structure, what):
 def _seeds(outputs, grad_outputs, create_graph):
     """Return the (node, cotangent) pairs that the walk starts from."""
     tensors = _tensors(outputs, "outputs")
-    given = [None] * len(tensors) if grad_outputs is None else leaves(grad_outputs)
-    if len(given) != len(tensors):
-        raise ValueError(
-            f"grad_outputs has {len(given)} entries for {len(tensors)} outputs; give one for each"
-        )
+    if grad_outputs is None:
+        given = [None] * len(tensors)
+    else:
+        given = match(outputs, grad_outputs, "grad_outputs")
     seeds = []
     for name, y, g in zip(names(outputs), tensors, given):
         if g is None:

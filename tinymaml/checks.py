@@ -10,7 +10,7 @@ import numpy as np
 
 from . import backend
 from .func import _gradients
-from .structure import leaves, names, rebuild
+from .structure import leaves, match, names, rebuild
 from .tensor import Tensor, raw, state, tensor
 
 FEW = 300  # elements; a larger array is checked along random directions
@@ -136,7 +136,16 @@ def _prepare(f, inputs):
 
     def call(*tensors):
         filled = dict(zip(varied, tensors))
-        return f(*rebuild(arguments, iter([filled.get(i, leaf) for i, leaf in enumerate(flat)])))
+        given = rebuild(arguments, iter([filled.get(i, leaf) for i, leaf in enumerate(flat)]))
+        try:
+            return f(*given)
+        except TypeError as error:
+            if isinstance(inputs, list) and "positional argument" in str(error):
+                raise TypeError(
+                    f"{error}; inputs is a list, which f gets as one argument: "
+                    "pass a tuple for several"
+                ) from error
+            raise
 
     return call, arrays, where
 
@@ -305,12 +314,10 @@ def compare(name, ours, reference):
     >>> row = tm.compare("tanh'", 1 - np.tanh(0.5) ** 2, 0.7864)
     tanh'                            exact: no   close: no   max abs: 4.8e-05  max rel: 6.1e-05
     """
-    ours, reference = (dict(zip(names(s), leaves(s))) for s in (ours, reference))
-    if ours.keys() != reference.keys():
-        raise ValueError(f"{name}: ours has {list(ours)}, but the reference has {list(reference)}")
     rows = []
-    for label, a in ours.items():
-        a, b = host(a), host(reference[label])
+    matched = match(ours, reference, f"{name}: the reference")
+    for label, a, b in zip(names(ours), leaves(ours), matched):
+        a, b = host(a), host(b)
         if a.shape != b.shape:
             raise ValueError(f"{name}{label} has shape {a.shape}, but the reference has {b.shape}")
         largest = np.max(np.abs(b), initial=0)

@@ -59,11 +59,11 @@ class Experiment:
     def figures(self, run, params, results):
         """Draw the run's figures; returns their paths."""
         curve, steps = run / "learning_curve.png", run / "adaptation.png"
-        rows, (paper, *_) = run.read_metrics(), results["paper"].values()
+        rows, curves, paper = run.read_metrics(), results["curves"], results["paper"]
         plots.save(curve, lambda axes: plots.learning_curve(rows, self.metric, ax=axes[0]))
         plots.save(
             steps,
-            lambda axes: plots.adaptation_curve(results["curves"], self.metric, paper, ax=axes[0]),
+            lambda axes: plots.adaptation_curve(curves, self.metric, paper, ax=axes[0]),
         )
         return [curve, steps]
 
@@ -134,7 +134,8 @@ class Sinusoid(Experiment):
             )
         return {
             "protocol": f"mean squared error +- 95 % interval over {n_tasks} tasks, seed "
-            f"{self.seed}; K support and 100 query points of each",
+            f"{self.seed}; K support and 100 query points of each; a task whose error is above "
+            f"{self.worst:g} counts as diverged",
             "curves": curves,
             "paper": {"K = 5": self.paper},
         }
@@ -164,7 +165,8 @@ class Sinusoid(Experiment):
                 fits[steps] = self.model(adapted, asarray(x)).numpy()
             truth = Batch(x, wave(x, amplitude[i], phase[i]))
             plots.sinusoid_fits(Batch(support.x[i], support.y[i]), fits, truth, ax=ax)
-        axes[0].legend(frameon=False, fontsize="small")
+        handles = axes[0].get_legend_handles_labels()
+        axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Each transform wraps its arrays in fresh tensors, runs the function, and walks b
 transform runs inside another, the inner one records its own derivative, so they nest to any order.
 """
 
+import numbers
 import threading
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ from . import backend
 from .autograd import grad as _grad
 from .ops.elementwise import positive
 from .ops.shape import reshape, stack
-from .structure import leaves, map_leaves, rebuild
+from .structure import leaves, map_leaves, match, names, rebuild
 from .tensor import Tensor, leaf, recording
 
 
@@ -40,7 +41,7 @@ def _variable(x):
     if type(x) is Tensor and x.node is not None:
         return positive(x)
     array = backend.asarray(x.data if type(x) is Tensor else x)
-    if isinstance(x, (int, float)):
+    if isinstance(x, numbers.Real) and array.dtype.kind != "f":
         array = array.astype(float)
     return Tensor(array, leaf(array))
 
@@ -54,13 +55,20 @@ def _plain(structure):
     return map_leaves(lambda t: t.data if type(t) is Tensor else t, structure)
 
 
-def _gradients(outputs, inputs, cotangents, create_graph):
-    """Walk back; zeros for inputs (and outputs) that are not connected."""
-    pairs = [
-        (y, g)
-        for y, g in zip(leaves(outputs), leaves(cotangents))
-        if type(y) is Tensor and y.node is not None
-    ]
+def _gradients(outputs, inputs, cotangents, create_graph, what="the cotangent"):
+    """Walk back; zeros for inputs (and outputs) that are not connected.
+
+    ``what`` is what the user calls the cotangents.
+    """
+    pairs = []
+    given = match(outputs, cotangents, what)
+    for name, y, g in zip(names(outputs), leaves(outputs), given):
+        if np.shape(g) != np.shape(y):
+            raise ValueError(
+                f"{what}{name} has shape {np.shape(g)}, but shape {np.shape(y)} is expected"
+            )
+        if type(y) is Tensor and y.node is not None:
+            pairs.append((y, g))
     flat = leaves(inputs)
     if not pairs:
         found = [None] * len(flat)
@@ -98,6 +106,11 @@ def value_and_grad(f, argnums=0):
         With f's arguments; gives ``(value, gradient)``, the gradient structured like the argument,
         a tuple of such if ``argnums`` is one.
 
+    Raises
+    ------
+    ValueError
+        By that function, if the argument is not there or f's result is no scalar.
+
     Examples
     --------
     >>> import numpy as np, tinymaml as tm
@@ -112,6 +125,11 @@ def value_and_grad(f, argnums=0):
             args = list(args)
             positions = argnums if many else [argnums]
             for i in positions:
+                if not -len(args) <= i < len(args):
+                    raise ValueError(
+                        f"argnums is {argnums}, but the function was called with {len(args)} "
+                        "positional arguments; they count from 0, and those given by keyword do not"
+                    )
                 args[i] = map_leaves(_variable, args[i])
             y = _scalar(f(*args, **kwargs))
             gradient = _gradients([y], [args[i] for i in positions], [np.ones(())], inner)
@@ -145,7 +163,8 @@ def vjp(f, *inputs):
     y
         ``f(*inputs)``.
     pullback : function
-        Takes a structure like y; gives a tuple with an entry for each input.
+        Takes a structure like y; gives a tuple with an entry for each input. A ValueError names
+        what has another form or shape than y.
 
     Examples
     --------
@@ -173,6 +192,11 @@ def jvp(f, x, v):
 
     The pullback g -> J^T g is linear, and its own pullback at v is J v, whatever g was.
 
+    Raises
+    ------
+    ValueError
+        If v has another form or shape than x; the sentence names where.
+
     Examples
     --------
     >>> import numpy as np, tinymaml as tm
@@ -185,7 +209,7 @@ def jvp(f, x, v):
         y = f(x)
         probe = map_leaves(lambda t: _variable(np.zeros_like(_data(t))), y)
         pulled = _gradients(y, x, probe, True)
-        dy = _gradients(pulled, probe, v, inner)
+        dy = _gradients(pulled, probe, v, inner, "v")
     return (y, dy) if inner else (_plain(y), _plain(dy))
 
 
@@ -195,6 +219,8 @@ def _data(t):
 
 def hvp(f, x, v):
     """Return the Hessian of f at x times v, both one structure; f takes it as its one argument.
+
+    Errors as :func:`jvp`.
 
     Examples
     --------
@@ -206,7 +232,7 @@ def hvp(f, x, v):
         inner = _inner(x, v)
         x = map_leaves(_variable, x)
         gradient = _gradients(_scalar(f(x)), x, np.ones(()), True)
-        product = _gradients(gradient, x, v, inner)
+        product = _gradients(gradient, x, v, inner, "v")
     return product if inner else _plain(product)
 
 

@@ -1,10 +1,10 @@
 """Proof that a meta-gradient is right: against finite differences of the meta-loss itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import maml
+from . import backend, maml
 from .checks import GradientError, find_culprit, gradcheck, gradgradcheck, host, is_float, run
 from .func import _gradients
 from .structure import leaves, map_leaves, names, rebuild
@@ -29,7 +29,7 @@ class MetaGradientCheck:
     verdict: str
     max_difference: float
     cosine: float
-    table: str
+    table: str = field(repr=False)  # notebooks show the result after it was printed
 
     def __str__(self):
         return f"{self.table}\n{self.verdict}"
@@ -75,7 +75,7 @@ def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
     """
     meta_loss = meta_loss or maml.meta_loss
     theta = map_leaves(lambda p: host(p).astype(float), params)
-    tasks = map_leaves(lambda a: host(a).astype(float) if is_float(raw(a)) else a, tasks)
+    tasks = map_leaves(_on_backend, tasks)
 
     def objective(first_order=False):
         options = {"lr": lr, "steps": steps, "first_order": first_order}
@@ -123,6 +123,13 @@ def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
     )
     print(result)
     return result
+
+
+def _on_backend(leaf):
+    """Return an array of a task as the loss takes it, on the backend, in float64 if it is float."""
+    if is_float(leaf):
+        return backend.asarray(host(leaf).astype(float))
+    return backend.asarray(raw(leaf)) if hasattr(leaf, "shape") else leaf
 
 
 def _few_directions(x, rng):

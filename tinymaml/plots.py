@@ -41,7 +41,8 @@ def learning_curve(rows, metric, ax=None):
     window = max(1, len(loss) // 50)
     if window > 1:
         smooth = np.convolve(loss, np.ones(window) / window, "valid")
-        ax.plot(steps[window - 1 :], smooth, color=BLUE, lw=2, label="its running mean")
+        middle = steps[window // 2 :][: len(smooth)]
+        ax.plot(middle, smooth, color=BLUE, lw=2, label="its running mean")
     ax.set(xlabel="meta-iteration", ylabel="meta-loss", ylim=(0, None))
     held_out = [(row["step"], row["validation"]) for row in rows if row["validation"] is not None]
     lines, labels = ax.get_legend_handles_labels()
@@ -67,8 +68,8 @@ def adaptation_curve(summaries, metric, paper=None, ax=None):
     summaries : dict of str to dict
         For each curve its label and what :func:`tinymaml.evaluation.summarise` gives.
     metric : str
-    paper : dict of int to float, optional
-        The paper's value after some steps.
+    paper : dict of str to dict, optional
+        By the label of a curve, the paper's values after some steps.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
@@ -77,16 +78,10 @@ def adaptation_curve(summaries, metric, paper=None, ax=None):
         steps = np.arange(len(mean))
         ax.plot(steps, mean, color=colour, marker="o", ms=4, label=label)
         ax.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
-    if paper:
-        ax.plot(
-            *zip(*paper.items()),
-            "x",
-            color="black",
-            ms=8,
-            mew=2,
-            label="Finn et al. 2017",
-            zorder=5,
-        )
+    for label, values in (paper or {}).items():
+        if values:
+            label = f"Finn et al. 2017, {label}"
+            ax.plot(*zip(*values.items()), "x", color="black", ms=8, mew=2, label=label, zorder=5)
     ax.set(xlabel="gradient steps at test", ylabel=metric)
     if metric != "accuracy":
         ax.set_ylim(0, None)

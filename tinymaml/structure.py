@@ -33,6 +33,53 @@ def rebuild(structure, values):
     return next(values)
 
 
+def match(structure, other, what):
+    """Return the leaves of ``other`` in the order of ``structure``: dicts by key, lists by place.
+
+    Parameters
+    ----------
+    structure, other
+        Two structures of one form; a list and a tuple of one length are.
+    what : str
+        What to call ``other`` in the error.
+
+    Raises
+    ------
+    ValueError
+        If the forms differ; the sentence says where, and names both.
+
+    Examples
+    --------
+    >>> match({"weight": 1, "rest": [2, (3,)]}, {"rest": ["b", ("c",)], "weight": "a"}, "other")
+    ['a', 'b', 'c']
+    >>> match([1, {"a": 2}], [1, {"b": 2}], "v")
+    Traceback (most recent call last):
+    ...
+    ValueError: v[1] is a dict with keys 'b', but a dict with keys 'a' is expected
+    """
+    if isinstance(structure, dict):
+        if isinstance(other, dict) and other.keys() == structure.keys():
+            parts = [(key, part, other[key]) for key, part in structure.items()]
+            return [leaf for k, a, b in parts for leaf in match(a, b, f"{what}[{k!r}]")]
+    elif isinstance(structure, (list, tuple)):
+        if isinstance(other, (list, tuple)) and len(other) == len(structure):
+            parts = zip(range(len(other)), structure, other)
+            return [leaf for k, a, b in parts for leaf in match(a, b, f"{what}[{k}]")]
+    elif not isinstance(other, (dict, list, tuple)):
+        return [other]
+    raise ValueError(f"{what} is {_form(other)}, but {_form(structure)} is expected")
+
+
+def _form(structure):
+    if isinstance(structure, dict):
+        keys = ", ".join(map(repr, structure))
+        return f"a dict with keys {keys}" if keys else "an empty dict"
+    if isinstance(structure, (list, tuple)):
+        kind = "tuple" if isinstance(structure, tuple) else "list"
+        return f"a {kind} of {len(structure)}"
+    return "one value"
+
+
 def names(structure, prefix=""):
     """Return for each leaf how to reach it: ``['weight']``, ``[0]``; '' for a lone leaf.
 

@@ -67,6 +67,12 @@ class Node:
     def ndim(self):
         return len(self.shape)
 
+    def __array_ufunc__(self, ufunc, *_, **__):
+        raise TypeError(
+            f"np.{ufunc.__name__} met an argument whose values were not kept, since the derivative "
+            "gives it a name that begins with an underscore; rename it where the op is made"
+        )
+
 
 class Tensor:
     """An array that remembers how it was made, so that it can be differentiated.
@@ -164,6 +170,13 @@ class Tensor:
     def __index__(self):
         return self.numpy().__index__()  # CuPy's array has none
 
+    def __copy__(self):
+        return Tensor(self.data, self.node)
+
+    def __reduce__(self):
+        """Pickle and deep-copy without the graph: into a leaf if a gradient is required."""
+        return tensor, (self.data, None, self.requires_grad)
+
     def __setitem__(self, index, value):
         raise TypeError(
             "a tensor cannot be changed in place, since its derivative would be wrong; "
@@ -181,17 +194,17 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         function = numpy_functions.get(ufunc if method == "__call__" else (ufunc, method))
+        name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
         if function is None:
-            called = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-            raise TypeError(_no_derivative(f"np.{called}"))
-        return _call(function, f"np.{ufunc.__name__}", inputs, kwargs)
+            raise TypeError(_no_derivative(name))
+        return _call(function, ufunc, name, inputs, kwargs)
 
     def __array_function__(self, func, types, args, kwargs):
         name = f"{func.__module__}.{func.__name__}".replace("numpy", "np", 1)
         function = numpy_functions.get(func)
         if function is None:
             raise TypeError(_no_derivative(name))
-        return _call(function, name, args, kwargs)
+        return _call(function, func, name, args, kwargs)
 
 
 #: NumPy function, or (ufunc, method) -> the function that does the same on tensors.
@@ -208,23 +221,62 @@ def _no_derivative(name):
     )
 
 
-def _call(function, name, args, kwargs):
-    """Call ``function``, turning an option it does not take into a TypeError that names it."""
+def _call(function, numpys, name, args, kwargs):
+    """Call ``function`` in place of ``numpys``; a call that does not fit is named after that."""
     if kwargs:
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
-        for key in kwargs:
-            if key not in _options(function):
-                raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
-    return function(*args, **kwargs)
+        own = _keywords(function)
+        if not kwargs.keys() <= own:
+            renamed = _renamed(function, numpys)
+            for key in kwargs:
+                if key not in own and key not in renamed:
+                    raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
+            kwargs = {renamed.get(key, key): value for key, value in kwargs.items()}
+            bound = _signature(function).bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+    try:
+        return function(*args, **kwargs)
+    except TypeError:
+        try:
+            _signature(function).bind(*args, **kwargs)
+        except TypeError as misfit:
+            wanted = f"{name} on a tensor takes {_signature(function)}"
+            raise TypeError(f"{wanted}: {misfit}") from None
+        raise
 
 
 @functools.cache
-def _options(function):
-    """Return the names of the keyword arguments that ``function`` takes; a ufunc's are refused."""
+def _signature(function):
+    """Return how ``function`` is called; NumPy itself sees to it that its ufuncs are so."""
     forward = getattr(function, "forward", function)
-    if isinstance(forward, np.ufunc):
-        return frozenset()
-    return frozenset(inspect.signature(forward).parameters)
+    return inspect.signature((lambda *args: None) if isinstance(forward, np.ufunc) else forward)
+
+
+@functools.cache
+def _keywords(function):
+    """Return the keyword arguments of ``function``; an op's are the static ones alone."""
+    of_an_op = hasattr(function, "forward")
+    return {
+        name
+        for name, p in _signature(function).parameters.items()
+        if p.kind is p.KEYWORD_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and not of_an_op)
+    }
+
+
+@functools.cache
+def _renamed(function, numpys):
+    """Return NumPy's name of a positional parameter -> our own, where they differ."""
+    try:
+        theirs = list(inspect.signature(numpys).parameters)
+    except (TypeError, ValueError):  # NumPy 1's functions in C do not tell
+        return {}
+    ours = [
+        name
+        for name, p in _signature(function).parameters.items()
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    of_an_op = hasattr(function, "forward")
+    return {their: our for their, our in zip(theirs, ours) if of_an_op or our not in theirs}
 
 
 def implements(*functions):
@@ -286,6 +338,16 @@ def leaf(array):
 def raw(x):
     """Return the array of a tensor, and anything else as it is."""
     return x.data if type(x) is Tensor else x
+
+
+LISTS = (list, tuple)
+LISTS_AND_NUMBERS = (*LISTS, bool, int, float, np.generic)
+
+
+def as_arrays(parts, kinds=LISTS_AND_NUMBERS):
+    """Turn lists, and by default numbers, into arrays of the library of the tensors beside them."""
+    like = next((raw(part) for part in parts if not isinstance(part, LISTS_AND_NUMBERS)), None)
+    return [np.asarray(part, like=like) if isinstance(part, kinds) else part for part in parts]
 
 
 @contextmanager
@@ -362,6 +424,7 @@ def op(forward, *vjps, name=None, joint=None):
     name = name or forward.__name__
     rules = [(joint, 1)] if joint else [(vjp, 0) for vjp in vjps]
     differentiable = -1 if joint else sum(1 << i for i, vjp in enumerate(vjps) if vjp)
+    scalar = np.generic
     plans = {}  # bit mask of the arguments that require a gradient -> what must be kept
 
     def plan(active, n):
@@ -375,23 +438,26 @@ def op(forward, *vjps, name=None, joint=None):
         return wants[0], dropped
 
     def apply(*args, **static):
-        plain, parents, active, bit, wrapped = [], [], 0, 1, False
+        plain, parents, active, wrapped = [], [], 0, False
         for a in args:
-            node = None
-            if type(a) is Tensor:
+            kind = type(a)
+            if kind is Tensor:
                 wrapped = True
                 node, a = a.node, a.data
                 if node is not None:
-                    active |= bit
+                    active |= 1 << len(parents)
+                parents.append(node)
+            elif kind is list or kind is tuple:  # a derivative would do list arithmetic on it
+                return apply(*as_arrays(args, LISTS), **static)
+            else:
+                parents.append(None)
             plain.append(a)
-            parents.append(node)
-            bit <<= 1
         y = forward(*plain, **static)
         if state.trace is not None:
             state.trace.append((apply, args, static))
         if not wrapped:
             return y
-        if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars; tensors hold arrays
+        if isinstance(y, scalar):  # NumPy turns 0-d results into scalars; tensors hold arrays
             y = np.asarray(y)
         active &= differentiable
         if not active or not state.recording:

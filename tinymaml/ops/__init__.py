@@ -32,6 +32,7 @@ for _name, _function in _operators.items():
 Tensor.__neg__ = elementwise.negative
 Tensor.__pos__ = elementwise.positive
 Tensor.__abs__ = elementwise.absolute
+Tensor.__round__ = elementwise.round
 Tensor.__invert__ = elementwise.logic["invert"]
 Tensor.__getitem__ = shape.getitem
 for _name, _function in {

@@ -13,7 +13,7 @@ import numpy as np
 def blocks(array, tasks, items, item_size, limit):
     """Return pairs of slices (of tasks, of items within a task) that cover everything in order.
 
-    The first pair is the largest.
+    The first pair is the largest; there is one, an empty one, even where there is no work.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def blocks(array, tasks, items, item_size, limit):
     1 2 0 2
     1 2 2 3
     """
-    if not isinstance(array, np.ndarray):
+    if not (tasks and isinstance(array, np.ndarray)):
         return [(slice(0, tasks), slice(0, items))]
     fit = max(1, limit // max(1, item_size * array.itemsize))
     if fit >= items:

@@ -12,7 +12,7 @@ from ..tensor import op, raw
 from .blocks import blocks, task_axis
 from .linalg import sum_batch
 from .reduction import mean
-from .shape import reshape
+from .shape import reshape, same_dtype
 
 #: Bytes of patches laid out at once: within a core's share of the cache, yet large matrices.
 CONV_BLOCK = 1 << 20
@@ -61,7 +61,7 @@ def _patches(x, kernel, stride, before, out):
             inside[...] = x[t, i, : inside.shape[2], : inside.shape[3]]
         part = rows[: t.stop - t.start, : i.stop - i.start]
         part[...] = windows[here]
-        yield t, i, part.reshape(len(part), -1, k * l * c)
+        yield t, i, part.reshape(len(part), part.shape[1] * p * q, k * l * c)
 
 
 def _align(x, weight, bias=None):
@@ -75,19 +75,19 @@ def _align(x, weight, bias=None):
         lead = np.broadcast_shapes(lead, bias.shape[:-1])
         bias = task_axis(lead, bias, 1)
     x, weight = task_axis(lead, x, 4), task_axis(lead, weight, 4)
-    if weight.strides[0] == 0 and (bias is None or bias.strides[0] == 0):
-        x, weight = x.reshape(1, -1, *x.shape[2:]), weight[:1]
+    if len(x) and weight.strides[0] == 0 and (bias is None or bias.strides[0] == 0):
+        x, weight = x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), weight[:1]
         bias = bias if bias is None else bias[:1]
     return lead, x, weight, bias
 
 
 def _correlate(x, weight, bias, stride, before, y):
     """Write the correlation of (tasks, n, h, w, c) with (tasks, k, l, c, o) into y."""
-    tasks, k, l, _, o = weight.shape
-    matrix = weight.reshape(tasks, -1, o)
+    tasks, k, l, c, o = weight.shape
+    matrix = weight.reshape(tasks, k * l * c, o)
     dense = y.flags.c_contiguous
     for t, i, rows in _patches(x, (k, l), stride, before, y.shape[2:4]):
-        part = y[t, i].reshape(len(rows), -1, o) if dense else None
+        part = y[t, i].reshape(*rows.shape[:2], o) if dense else None
         part = np.matmul(rows, matrix[t], out=part)
         if bias is not None:
             part += bias[t, None]
@@ -158,7 +158,7 @@ def _weight_grad_forward(x, g, *, kernel, stride, padding):
     y = np.empty((len(x), kernel[0] * kernel[1] * c, o), g.dtype, like=g)
     before = (padding[0][0], padding[1][0])
     for t, i, rows in _patches(x, kernel, stride, before, g.shape[2:4]):
-        gi = g[t, i].reshape(len(rows), -1, o)
+        gi = g[t, i].reshape(*rows.shape[:2], o)
         if i.start == 0:
             np.matmul(rows.swapaxes(-1, -2), gi, out=y[t])
         else:
@@ -232,6 +232,8 @@ def conv2d(x, weight, bias=None, stride=1, padding="same"):
             f"conv2d: input has {x.shape[-1]} channels {x.shape} "
             f"but weight takes {weight.shape[-2]} {weight.shape}"
         )
+    if not isinstance(stride, (int, np.integer)) or stride < 1:
+        raise ValueError(f"conv2d: stride is {stride!r}; it must be a whole number from 1 on")
     if padding not in ("same", "valid"):
         raise ValueError(f"conv2d: padding is {padding!r}; choose 'same' or 'valid'")
     kernel, size = weight.shape[-4:-2], x.shape[-3:-1]
@@ -241,7 +243,7 @@ def conv2d(x, weight, bias=None, stride=1, padding="same"):
         raise ValueError(f"conv2d: the kernel {kernel} is larger than the image {size}")
     else:
         pads = ((0, 0), (0, 0))
-    arguments = (x, weight) if bias is None else (x, weight, bias)
+    arguments = same_dtype(x, weight) if bias is None else same_dtype(x, weight, bias)
     return _conv2d(*arguments, stride=stride, padding=pads)
 
 
@@ -258,7 +260,8 @@ def _max_pool_forward(x, *, index, size):
     y = first.copy()
     index[...] = 0
     for k, part in enumerate(rest, 1):
-        index += (part > y) * (np.uint8(k) - index)  # modulo 256, so a step back works too
+        # unsigned numbers wrap round, so a step back works too
+        index += (part > y) * (index.dtype.type(k) - index)
         np.maximum(y, part, out=y)
     return y
 
@@ -309,7 +312,8 @@ def max_pool2d(x, size=2):
     *lead, h, w, c = x.shape
     if min(h, w) < size:
         raise ValueError(f"max_pool2d: images of {h} x {w} are smaller than {size} x {size}")
-    index = np.empty((*lead, h // size, w // size, c), np.uint8, like=raw(x))
+    dtype = np.min_scalar_type(size * size - 1)
+    index = np.empty((*lead, h // size, w // size, c), dtype, like=raw(x))
     return _max_pool(x, index=index, size=size)
 
 

@@ -91,9 +91,7 @@ def _share(g, chosen, other):
 
 
 maximum = op(np.maximum, lambda g, _y, a, b: _share(g, a, b), lambda g, _y, a, b: _share(g, b, a))
-minimum = op(
-    np.minimum, lambda g, _y, a, b: _share(g, -a, -b), lambda g, _y, a, b: _share(g, -b, -a)
-)
+minimum = op(np.minimum, lambda g, _y, a, b: _share(g, b, a), lambda g, _y, a, b: _share(g, a, b))
 where = implements(np.where)(
     op(
         lambda condition, a, b: np.where(condition, a, b),
@@ -107,7 +105,8 @@ where = implements(np.where)(
 # Activations
 relu = op(lambda x: np.maximum(x, 0), lambda g, y, _x: g * (y > 0), name="relu")
 sigmoid = op(
-    lambda x: 0.5 * (np.tanh(0.5 * x) + 1),  # this form overflows nowhere
+    # e^x / (1 + e^x) left of 0 and 1 / (1 + e^-x) right of it: no overflow, no cancellation
+    lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))),
     lambda g, y, _x: g * y * (1 - y),
     name="sigmoid",
 )

@@ -8,7 +8,7 @@ import string
 
 import numpy as np
 
-from ..tensor import Tensor, implements, op, raw
+from ..tensor import Tensor, as_arrays, implements, op, raw
 from .elementwise import multiply
 from .shape import (
     broadcast_to,
@@ -52,8 +52,8 @@ _matmul = op(
 @implements(np.matmul)
 def matmul(a, b):
     """Matrix product over the last two axes; vectors as NumPy takes them."""
-    if not (hasattr(a, "ndim") and hasattr(b, "ndim")):  # a list of numbers
-        a, b = (x if type(x) is Tensor else np.asarray(x, like=raw(y)) for x, y in ((a, b), (b, a)))
+    if not (hasattr(a, "ndim") and hasattr(b, "ndim")):
+        a, b = as_arrays((a, b))
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError("matmul takes arrays of at least one axis; use * for numbers")
     if a.ndim > 1 and b.ndim > 1:
@@ -69,6 +69,7 @@ def dot(a, b):
     """NumPy's dot: over the last axis of a and the second-to-last (or only) axis of b."""
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return multiply(a, b)
+    a, b = as_arrays((a, b))
     if b.ndim <= 2:
         return matmul(a, b)
     return tensordot(a, b, (-1, -2))
@@ -85,18 +86,21 @@ def inner(a, b):
 @implements(np.outer)
 def outer(a, b):
     """Every product of an element of a and an element of b."""
+    a, b = as_arrays((a, b))
     return multiply(reshape(ravel(a), -1, 1), ravel(b))
 
 
 @implements(np.vdot)
 def vdot(a, b):
     """Sum of products of all elements."""
+    a, b = as_arrays((a, b))
     return matmul(ravel(a), ravel(b))
 
 
 @implements(np.tensordot)
 def tensordot(a, b, axes=2):
     """Sum of products over given axes, or the last ``axes`` of a and the first of b."""
+    a, b = as_arrays((a, b))
     if isinstance(axes, (int, np.integer)):
         of_a, of_b = list(range(a.ndim - axes, a.ndim)), list(range(axes))
     else:
@@ -167,6 +171,8 @@ def einsum(subscripts, *operands, optimize=True):
     free = [c for c in string.ascii_letters if c not in subscripts]
     extra = [np.ndim(x) - len(t) + 3 if "..." in t else 0 for t, x in zip(terms, operands)]
     dots = "".join(free[: max(extra)])
+    if arrow and dots and "..." not in result:
+        raise ValueError(f"einsum: the result of '{subscripts}' lacks the ellipsis of its operands")
     if not arrow:
         letters = "".join(terms).replace(".", "")
         result = "..." + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
@@ -195,7 +201,8 @@ def _take_diagonals(term, x):
 @implements(np.kron)
 def kron(a, b):
     """Kronecker product."""
-    ndim = max(np.ndim(a), np.ndim(b))
+    a, b = as_arrays((a, b))
+    ndim = max(a.ndim, b.ndim)
     a, b = (reshape(x, (1,) * (ndim - x.ndim) + x.shape) for x in (a, b))
     product = multiply(
         expand_dims(a, tuple(range(1, 2 * ndim, 2))), expand_dims(b, tuple(range(0, 2 * ndim, 2)))
@@ -206,6 +213,7 @@ def kron(a, b):
 @implements(np.cross)
 def cross(a, b, axis=-1):
     """Cross product of vectors of length 3 along ``axis``."""
+    a, b = as_arrays((a, b))
     if a.shape[axis] != 3 or b.shape[axis] != 3:
         raise ValueError(f"cross takes vectors of length 3, given shapes {a.shape} and {b.shape}")
     a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
@@ -254,7 +262,8 @@ cholesky = implements(np.linalg.cholesky)(op(np.linalg.cholesky, _cholesky_vjp, 
 @implements(np.linalg.solve)
 def solve(a, b):
     """Solve a x = b for x; b is a vector or a stack of matrices, as in NumPy 2."""
-    if np.ndim(b) == 1:
+    a, b = as_arrays((a, b))
+    if b.ndim == 1:
         y = solve(a, reshape(b, -1, 1))
         return reshape(y, y.shape[:-1])
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # CuPy leaves this to its caller
@@ -278,7 +287,7 @@ def slogdet(x):
 def _linear_forward(x, weight, bias):
     bias = bias[..., None, :]
     y = _matmul_forward(x, weight)
-    if bias.ndim > 2 and bias.shape[:-2] != y.shape[:-2]:
+    if bias.dtype != y.dtype or (bias.ndim > 2 and bias.shape[:-2] != y.shape[:-2]):
         return y + bias
     y += bias
     return y
@@ -303,4 +312,5 @@ sum_rows = op(
 
 def sum_batch(g, core):
     """Sum (*lead, *batch, c), of which ``core`` axes are no lead, over the batch: (*lead, c)."""
-    return sum_rows(reshape(g, (*g.shape[: g.ndim - core], -1, g.shape[-1])))
+    lead, batch = g.shape[: g.ndim - core], math.prod(g.shape[g.ndim - core : -1])
+    return sum_rows(reshape(g, (*lead, batch, g.shape[-1])))

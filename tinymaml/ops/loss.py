@@ -3,11 +3,13 @@
 A loss averages over the examples of one task: its leading axes remain, one number per task.
 """
 
+from numbers import Real
+
 import numpy as np
 
-from ..tensor import op, raw
+from ..tensor import as_arrays, op, raw
 from .reduction import _logsumexp_forward, softmax
-from .shape import reshape
+from .shape import broadcast_to, reshape
 
 
 def _one_hot(labels, logits):
@@ -22,7 +24,7 @@ def _cross_entropy_forward(logits, labels):
 
 def _per_example(g, n):
     """Spread the cotangent of a mean over n examples: (...) -> (..., 1, 1)."""
-    return reshape(g * (1 / n), (*g.shape, 1, 1))
+    return reshape(g * (1 / (n or 1)), (*g.shape, 1, 1))
 
 
 _cross_entropy = op(
@@ -71,8 +73,9 @@ def cross_entropy(logits, labels):
     >>> cross_entropy(np.zeros((3, 2)), np.array([0, 1, 1])).round(4)
     np.float64(0.6931)
     """
-    labels = raw(labels)
-    if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:-1]:
+    logits, labels = as_arrays((logits, raw(labels)))
+    examples = logits.shape[-2:-1]
+    if labels.dtype.kind not in "iu" or logits.ndim < 2 or labels.shape[-1:] != examples:
         raise ValueError(
             f"cross_entropy: logits {logits.shape} need integer labels of shape "
             f"{logits.shape[:-1]}, but they are {labels.dtype.name} of shape {labels.shape}"
@@ -82,6 +85,10 @@ def cross_entropy(logits, labels):
             f"cross_entropy: labels reach from {int(labels.min())} to {int(labels.max())}, "
             f"but {logits.shape[-1]} logits need 0 to {logits.shape[-1] - 1}"
         )
+    if labels.shape != logits.shape[:-1]:
+        shape = np.broadcast_shapes(labels.shape, logits.shape[:-1])
+        labels = np.broadcast_to(labels, shape)
+        logits = broadcast_to(logits, (*shape, logits.shape[-1]))
     return _cross_entropy(logits, labels)
 
 
@@ -101,6 +108,7 @@ def mse(prediction, target):
     >>> mse(np.zeros((2, 1)), np.array([[1.0], [3.0]]))
     np.float64(5.0)
     """
+    prediction, target = as_arrays((prediction, target))
     if prediction.ndim < 2 or prediction.shape[-2:] != target.shape[-2:]:
         raise ValueError(
             f"mse: prediction {prediction.shape} and target {target.shape} "
@@ -129,4 +137,5 @@ def descend(p, g, lr):
     >>> descend(np.array([1.0]), np.array([2.0]), 0.25)
     array([0.5])
     """
-    return _descend(p, g, lr=lr) if isinstance(lr, (int, float)) else p - lr * g
+    # float() because a NumPy number would promote float32
+    return _descend(p, g, lr=float(lr)) if isinstance(lr, (float, Real)) else p - lr * g

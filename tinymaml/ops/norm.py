@@ -22,7 +22,7 @@ from .blocks import blocks, task_axis
 from .elementwise import sqrt
 from .linalg import sum_batch
 from .reduction import mean, sum
-from .shape import reshape
+from .shape import astype, reshape, same_dtype
 
 #: Bytes of a block: the few arrays that a pass goes through then stay in a core's own cache.
 NORM_BLOCK = 1 << 20
@@ -71,14 +71,15 @@ class _Folded:
             row = self.ones[:, : i.stop - i.start]
             for total, term in zip(sums, terms(t, i)):
                 total[t] += row @ term
-        return [s.reshape(self.tasks, 1, self.fold, self.c).sum(axis=2) / self.n for s in sums]
+        n = self.n or 1
+        return [s.reshape(self.tasks, 1, self.fold, self.c).sum(axis=2) / n for s in sums]
 
     def moments(self, x, eps):
         """Return mean and (var + eps)^(-1/2) in one pass over x."""
         few = self.blocks[0][1]
         few = slice(0, min(few.stop, 8))
         # sums are taken about a first guess of the mean, lest the squares cancel
-        guess = self.ones[:, few] @ x[:, few] / few.stop
+        guess = self.ones[:, few] @ x[:, few] / (few.stop or 1)
         guess = guess.reshape(self.tasks, 1, self.fold, self.c).mean(axis=2)
         wide = self.wide(guess)
 
@@ -278,4 +279,7 @@ def batch_norm(x, gamma, beta, eps=1e-5):
             f"batch_norm: input {x.shape} needs a batch axis and its last axis must agree with "
             f"gamma {gamma.shape} and beta {beta.shape}"
         )
+    x, gamma, beta = same_dtype(x, gamma, beta)
+    if x.dtype.kind != "f":
+        x, gamma, beta = (astype(a, float) for a in (x, gamma, beta))
     return _batch_norm(x, gamma, beta, eps=eps, core=4 if x.ndim >= 4 else 2, memo={})

@@ -13,6 +13,13 @@ from .elementwise import absolute, exp, sqrt, square, where
 from .shape import broadcast_to, flip, moveaxis, ravel, reshape, take_along_axis
 
 
+def _reduced(axis, ndim):
+    """Return the axes that a reduction goes over, as a set of numbers from 0."""
+    if axis is None or not ndim:  # NumPy lets a number be reduced along axis 0
+        return set(range(ndim))
+    return {a % ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
+
+
 def kept_shape(shape, axis):
     """Return ``shape`` with the reduced axes kept at length 1.
 
@@ -23,7 +30,7 @@ def kept_shape(shape, axis):
     """
     if axis is None:
         return (1,) * len(shape)
-    axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
+    axes = _reduced(axis, len(shape))
     return tuple([1 if i in axes else n for i, n in enumerate(shape)])
 
 
@@ -66,8 +73,7 @@ _mean = op(
 
 def _prod_vjp(g, _y, x, axis, keepdims):
     """The product of all the other factors, so that zeros among them are no special case."""
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    axes = tuple([a % x.ndim for a in axes])
+    axes = sorted(_reduced(axis, x.ndim))
     rest = [a for a in range(x.ndim) if a not in axes]
     last = moveaxis(x, axes, range(len(rest), x.ndim))
     n = math.prod([x.shape[a] for a in axes])
@@ -105,14 +111,8 @@ def _logsumexp_forward(x, *, axis, keepdims):
     largest = x.max(axis=axis, keepdims=True)
     largest = np.where(np.isfinite(largest), largest, 0)
     y = np.log(np.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
-    return y if keepdims else y.reshape([n for n, k in zip(y.shape, _kept(x, axis)) if k])
-
-
-def _kept(x, axis):
-    """For each axis of x whether it outlives the reduction."""
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    axes = {a % x.ndim for a in axes}
-    return [i not in axes for i in range(x.ndim)]
+    gone = _reduced(axis, x.ndim)
+    return y if keepdims else y.reshape([n for i, n in enumerate(y.shape) if i not in gone])
 
 
 _logsumexp = op(
@@ -183,7 +183,7 @@ def var(x, axis=None, *, ddof=0, keepdims=False):
     if not ddof:
         return average
     n = x.size // (math.prod(average.shape) or 1)
-    return average * (n / (n - ddof))
+    return average * (n / (n - ddof) if n > ddof else math.inf)
 
 
 @implements(np.std)
@@ -240,7 +240,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
     At x = 0 the gradient is 0, one of the subgradients; so is the second derivative's part.
     """
-    vector = isinstance(axis, int) or (axis is None and x.ndim == 1)
+    vector = isinstance(axis, (int, np.integer)) or (axis is None and x.ndim == 1)
     if ord is None or (ord == 2 and vector) or (ord == "fro" and not vector):
         return _norm(x, axis=axis, keepdims=keepdims)
     if vector and ord == 1:
@@ -301,6 +301,10 @@ def all(x, axis=None, *, keepdims=False):
 
 
 # A ufunc's own reduction is along the first axis by default, where np.sum takes them all.
+def _reduction(function):
+    return lambda x, axis=0, *, keepdims=False: function(x, axis, keepdims=keepdims)
+
+
 for _ufunc, _function in {
     np.add: sum,
     np.multiply: prod,
@@ -309,8 +313,4 @@ for _ufunc, _function in {
     np.logical_or: any,
     np.logical_and: all,
 }.items():
-    implements((_ufunc, "reduce"))(
-        lambda x, axis=0, *, keepdims=False, _function=_function: _function(
-            x, axis, keepdims=keepdims
-        )
-    )
+    implements((_ufunc, "reduce"))(_reduction(_function))

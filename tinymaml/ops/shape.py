@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 from ..backend import array_module
-from ..tensor import Tensor, implements, op, raw
+from ..tensor import Tensor, as_arrays, implements, op, raw
 from .elementwise import where
 
 # Rearrangements. Their derivative is the inverse rearrangement.
@@ -131,6 +131,10 @@ def _normal_axes(axes, ndim):
 
 
 @implements(np.reshape)
+def _np_reshape(x, shape):
+    return reshape(x, shape)
+
+
 def reshape(x, *shape):
     """Reshape, given a tuple or separate lengths, one of which may be -1."""
     if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)):
@@ -171,6 +175,8 @@ def swapaxes(x, axis1, axis2):
 def moveaxis(x, source, destination):
     """Move axes to new positions; the others keep their order."""
     source, destination = _normal_axes(source, x.ndim), _normal_axes(destination, x.ndim)
+    if len(source) != len(destination):
+        raise ValueError(f"moveaxis: {len(source)} axes to move but {len(destination)} places")
     axes = [a for a in range(x.ndim) if a not in source]
     for to, a in sorted(zip(destination, source)):
         axes.insert(to, a)
@@ -202,8 +208,17 @@ def squeeze(x, axis=None):
 @implements(np.broadcast_to)
 def broadcast_to(x, shape):
     """Broadcast to a shape, as a read-only view."""
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     return x if shape == x.shape else _broadcast_to(x, shape=shape)
+
+
+def same_dtype(*arrays):
+    """Convert to the dtype that NumPy would compute in; arrays of one dtype are left alone."""
+    first = arrays[0].dtype
+    if builtins.all(a.dtype == first for a in arrays):
+        return arrays
+    dtype = np.result_type(*[a.dtype for a in arrays])
+    return [astype(a, dtype) for a in arrays]
 
 
 def astype(x, dtype):
@@ -216,35 +231,40 @@ def astype(x, dtype):
     return _astype(x, dtype=dtype)
 
 
-@implements(np.atleast_1d)
+def _of_each(function):
+    """Give one result for one array, and as NumPy does a tuple (NumPy 1: a list) for several."""
+    several = type(np.atleast_1d(0, 0))
+
+    def of_each(*arrays):
+        results = several([function(x) for x in as_arrays(arrays)])
+        return results[0] if len(arrays) == 1 else results
+
+    return of_each
+
+
 def atleast_1d(x):
     """View with at least one axis."""
     return reshape(x, 1) if x.ndim == 0 else x
 
 
-@implements(np.atleast_2d)
 def atleast_2d(x):
     """View with at least two axes; a vector becomes a row."""
     return x if x.ndim > 1 else reshape(x, 1, -1)
 
 
-@implements(np.atleast_3d)
 def atleast_3d(x):
     """View with at least three axes, added as NumPy does."""
     return expand_dims(x, -1) if x.ndim == 2 else x if x.ndim > 2 else reshape(x, 1, -1, 1)
 
 
-def _as_arrays(parts):
-    """Turn numbers and lists among tensors and arrays into arrays of the same library."""
-    arrays = [hasattr(part, "ndim") and not isinstance(part, np.generic) for part in parts]
-    like = next((raw(part) for part, is_array in zip(parts, arrays) if is_array), None)
-    return [p if is_array else np.asarray(p, like=like) for p, is_array in zip(parts, arrays)]
+for _function in (atleast_1d, atleast_2d, atleast_3d):
+    implements(getattr(np, _function.__name__))(_of_each(_function))
 
 
 @implements(np.concatenate)
 def concatenate(arrays, axis=0):
     """Join along an existing axis; of the flattened arrays for ``axis=None``."""
-    arrays = _as_arrays(arrays)
+    arrays = as_arrays(arrays)
     if axis is None:
         arrays, axis = [ravel(a) for a in arrays], 0
     return _concatenate(*arrays, axis=axis)
@@ -253,20 +273,20 @@ def concatenate(arrays, axis=0):
 @implements(np.stack)
 def stack(arrays, axis=0):
     """Join along a new axis."""
-    arrays = _as_arrays(arrays)
+    arrays = as_arrays(arrays)
     return concatenate([expand_dims(a, axis) for a in arrays], axis)
 
 
 @implements(np.vstack)
 def vstack(arrays):
     """Stack rows."""
-    return concatenate([atleast_2d(a) for a in _as_arrays(arrays)], 0)
+    return concatenate([atleast_2d(a) for a in as_arrays(arrays)], 0)
 
 
 @implements(np.hstack)
 def hstack(arrays):
     """Stack along the second axis, or the only one."""
-    arrays = [atleast_1d(a) for a in _as_arrays(arrays)]
+    arrays = [atleast_1d(a) for a in as_arrays(arrays)]
     return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
 
 
@@ -305,7 +325,7 @@ def repeat(x, repeats, axis=None):
 @implements(np.tile)
 def tile(x, reps):
     """Lay copies beside each other."""
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
     shape = (1,) * (len(reps) - x.ndim) + x.shape
     reps = (1,) * (len(shape) - len(reps)) + reps
     pairs = [1 if i % 2 == 0 else shape[i // 2] for i in range(2 * len(shape))]
@@ -404,11 +424,17 @@ def triu(x, k=0):
 
 def getitem(x, index):
     """NumPy's basic, advanced and boolean indexing; index arrays may be tensors."""
-    if isinstance(index, tuple):
-        index = tuple([np.asarray(part) if isinstance(part, list) else raw(part) for part in index])
-    else:
-        index = np.asarray(index) if isinstance(index, list) else raw(index)
-    return _getitem(x, index=index)
+    own = tuple([_own(part) for part in index]) if isinstance(index, tuple) else _own(index)
+    return _getitem(x, index=own)
+
+
+def _own(index):
+    """Return an index that stays as it is when the user changes the array that it came as."""
+    if isinstance(index, (list, tuple)):
+        index = np.asarray(index)
+        return index if index.size else index.astype(int)  # an empty list's would be float
+    index = raw(index)
+    return index.copy() if hasattr(index, "copy") else index
 
 
 @implements(np.take_along_axis)
@@ -416,7 +442,7 @@ def take_along_axis(x, indices, axis=-1):
     """Take elements along an axis by an index array of the same number of axes."""
     if axis is None:
         x, axis = ravel(x), 0
-    return _take_along_axis(x, indices=raw(indices), axis=axis)
+    return _take_along_axis(x, indices=_own(indices), axis=axis)
 
 
 @implements(np.take)
@@ -424,8 +450,7 @@ def take(x, indices, axis=None):
     """Take elements along an axis, of the flattened array by default."""
     if axis is None:
         x, axis = ravel(x), 0
-    indices = np.asarray(indices) if isinstance(indices, (list, tuple)) else raw(indices)
-    return getitem(x, (slice(None),) * _normal_axis(axis, x.ndim) + (indices,))
+    return getitem(x, (*[slice(None)] * _normal_axis(axis, x.ndim), indices))
 
 
 @implements(np.select)
@@ -438,14 +463,20 @@ def select(condlist, choicelist, default=0):
 
 
 # Values that do not depend on the elements, or carry no derivative.
-for _function in (np.shape, np.ndim, np.size):
-    implements(_function)(lambda x, *axis, _function=_function: _function(raw(x), *axis))
-for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
-    implements(_function)(
-        lambda x, *value, dtype=None, _function=_function: Tensor(
-            _function(raw(x), *value, dtype=dtype)
-        )
-    )
+implements(np.shape)(lambda x: x.shape)
+implements(np.ndim)(lambda x: x.ndim)
+implements(np.size)(lambda x, axis=None: np.size(raw(x), axis))
+
+
+def _filled(function):
+    return lambda x, dtype=None: Tensor(function(raw(x), dtype=dtype))
+
+
+for _function in (np.zeros_like, np.ones_like, np.empty_like):
+    implements(_function)(_filled(_function))
+implements(np.full_like)(
+    lambda x, fill_value, dtype=None: Tensor(np.full_like(raw(x), raw(fill_value), dtype=dtype))
+)
 implements(np.array_equal)(
     lambda a, b, equal_nan=False: bool(np.array_equal(raw(a), raw(b), equal_nan=equal_nan))
 )
