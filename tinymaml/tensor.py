@@ -382,6 +382,8 @@ def _wants(vjp, position):
         return True
     if position < code.co_argcount:
         return not code.co_varnames[position].startswith("_")
+    if not code.co_flags & inspect.CO_VARARGS:
+        return True
     rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]  # the name of *args
     return not rest.startswith("_")
 
