@@ -56,7 +56,7 @@ def learning_curve(rows, metric, ax=None):
             right.set_ylim(0, None)
         more_lines, more_labels = right.get_legend_handles_labels()
         lines, labels = lines + more_lines, labels + more_labels
-    ax.legend(lines, labels, frameon=False)
+    ax.legend(lines, labels, frameon=False, loc="center right")
     return ax
 
 
