@@ -188,7 +188,7 @@ class Omniglot(Experiment):
     needs_data = True
     name = "omniglot"
     metric = "accuracy"
-    chunk = 16
+    chunk = 16  # 8 holds half the memory, at a tenth less speed on two cores
     log_every, validate_every, checkpoint_every = 20, 500, 100
     validation_tasks = 200
     test_steps = 3  # Finn et al. 2017, A.1
