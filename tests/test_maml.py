@@ -94,7 +94,7 @@ def test_a_learned_rate_gets_its_gradient():
     def loss(params, x, y):
         return 0.5 * ((params["theta"] - x) ** 2).mean()
 
-    x, z = np.array([5.0]), np.array([1.0])
+    x, z = tm.tensor([5.0]), tm.tensor([1.0])
     adapted = tm.maml.adapt(loss, theta, tm.Batch(x, None), lr={"theta": alpha})
     outer = loss(adapted, z, None)
     by_alpha, by_theta = tm.grad(outer, [alpha, theta["theta"]])
