@@ -121,6 +121,27 @@ def test_convolution_against_its_definition(size, kernel, stride):
         np.testing.assert_allclose(y[:, i, j], np.einsum("nklc,klco->no", window, w) + b)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (5, 2), (4, 7)])
+def test_both_gradients_of_a_convolution_are_its_adjoints(kernel, stride, padding):
+    """<conv(x, w), g> = <x, input gradient> = <w, weight gradient>, for any sizes."""
+    rng = np.random.default_rng(0)
+    for size in [(7, 7), (8, 9), (11, 10)]:
+        x = tm.tensor(rng.standard_normal((2, 3, *size, 2)), requires_grad=True)
+        w = tm.tensor(rng.standard_normal((2, *kernel, 2, 3)), requires_grad=True)
+        y = tm.ops.conv2d(x, w, stride=stride, padding=padding)
+        g = tm.tensor(rng.standard_normal(y.shape))
+        of_x, of_w = tm.grad(y, [x, w], g)
+        pairing = (y * g).sum().item()
+        assert (x * of_x).sum().item() == pytest.approx(pairing, rel=1e-10, abs=1e-10)
+        assert (w * of_w).sum().item() == pytest.approx(pairing, rel=1e-10, abs=1e-10)
+        # the pairing alone would not notice a gradient that is wrong off x, so try another image
+        other = tm.tensor(rng.standard_normal(x.shape))
+        pairing = (tm.ops.conv2d(other, w, stride=stride, padding=padding) * g).sum().item()
+        assert (other * of_x).sum().item() == pytest.approx(pairing, rel=1e-10, abs=1e-10)
+
+
 def test_max_pool_drops_what_fills_no_window_and_gives_the_first_of_equals_the_gradient():
     x = tm.tensor(np.zeros((1, 3, 3, 1)), requires_grad=True)
     y = tm.ops.max_pool2d(x, 2)

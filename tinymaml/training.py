@@ -108,8 +108,9 @@ def train(experiment, run, resume=False, progress=True):
     def save():
         nonlocal saved
         if saved != now.step:
-            _check_finite("parameters are", now, saved, run, rows)
             run.write_metrics(rows)
+            if not all(bool(np.isfinite(p.data).all()) for p in now.params.values()):
+                raise _diverged("parameters are", now.step, saved, run)
             run.save(now)
             saved = now.step
 
@@ -119,7 +120,9 @@ def train(experiment, run, resume=False, progress=True):
     with single_threaded_blas(), interruptible() as interrupted, bar, quiet:
         while now.step < experiment.steps and not interrupted.is_set():
             now = meta_step(experiment, optimizer, sampler, now)
-            _check_finite("meta-loss is", now, saved, run, rows)
+            if not np.isfinite(now.losses[-1]):
+                run.write_metrics(rows)  # what led there is worth a look
+                raise _diverged("meta-loss is", now.step, saved, run)
             bar.update()
             if now.step % experiment.log_every == 0:
                 row = {
@@ -203,17 +206,9 @@ def _bar(experiment, step, progress):
     )
 
 
-def _check_finite(what, now, saved, run, rows):
-    """Stop the training with a sentence if it diverged; what led there stays in the metrics."""
-    if what.startswith("meta-loss"):
-        fine = np.isfinite(now.losses[-1])
-    else:
-        fine = all(bool(np.isfinite(p.data).all()) for p in now.params.values())
-    if fine:
-        return
-    run.write_metrics(rows)
-    raise UserError(
-        f"the {what} not finite at step {now.step}: the training diverged; the last good "
+def _diverged(what, step, saved, run):
+    return UserError(
+        f"the {what} not finite at step {step}: the training diverged; the last good "
         f"checkpoint, of step {saved}, is kept in {run.path}; lower --meta-lr or --inner-lr"
     )
 

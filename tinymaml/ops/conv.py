@@ -47,9 +47,8 @@ def _patches(x, kernel, stride, before, out):
     padded = top or left or high > h or wide > w or not dense
     source = np.zeros((*size, high, wide, c), x.dtype, like=x) if padded else x
     st, si, sh, sw, sc = source.strides
-    windows = array_module(
-        x
-    ).lib.stride_tricks.as_strided(  # k runs of l * c numbers a patch
+    strided = array_module(x).lib.stride_tricks.as_strided
+    windows = strided(  # k runs of l * c contiguous numbers for every patch
         source, (*source.shape[:2], p, q, k, l * c), (st, si, stride * sh, stride * sw, sh, sc)
     )
     rows = np.empty((*size, p, q, k, l * c), x.dtype, like=x)
