@@ -30,7 +30,7 @@ setup(
     package_data={"tinymaml": ["*.npz"]},
     install_requires=["numpy>=2.0", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
     extras_require=extras,
-    entry_points={"console_scripts": ["tinymaml = tinymaml.cli:main"]},
+    entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",

@@ -1,9 +1,13 @@
-"""Reading Omniglot: upstream's layout from zips and folders, damage, cache, split."""
+"""Reading Omniglot: upstream's layout from zips and folders, resizing, damage, cache."""
 
 import hashlib
 import os
+import random
 import shutil
+import struct
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from glyphs import files, glyph, glyph_number, png, write_zip
 
 from tinymaml.errors import UserError
 from tinymaml.tasks import omniglot, omniglot_source
+from tinymaml.tasks.png import read_png
 
 BACKGROUND, EVALUATION = "images_background", "images_evaluation"
 
@@ -194,6 +199,81 @@ def test_a_member_that_would_unpack_without_bound_is_refused(small):
         next(omniglot_source.drawings(small, EVALUATION))
 
 
+def test_a_bomb_is_refused_before_it_unpacks(small):
+    name = f"{EVALUATION}/Angelic/character01/0965_01.png"
+    members = {key: data for key, data in files(EVALUATION).items() if key != name}
+    write_zip(small.parent, EVALUATION, members)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = b"".join(packer.compress(bytes(10**6)) for _ in range(100)) + packer.flush()
+    with zipfile.ZipFile(small, "a") as archive:
+        archive.writestr(name, bomb)
+        entry = archive.getinfo(name)
+        # 100 kB of deflated data that claim to be 600 bytes and are 100 MB.
+        entry.compress_type, entry.file_size = zipfile.ZIP_DEFLATED, 600
+    data = bytearray(small.read_bytes())
+    data[entry.header_offset + 8 : entry.header_offset + 10] = struct.pack("<H", 8)
+    small.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"damaged .*; download it again"):
+        next(omniglot_source.drawings(small, EVALUATION))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+def test_every_bit_and_every_byte_of_a_drawing_counts():
+    good = png(glyph(3))
+    for at in range(len(good)):
+        for bit in range(8):
+            flipped = good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :]
+            with pytest.raises(UserError):
+                read_png("x", flipped, 105)
+        with pytest.raises(UserError):
+            read_png("x", good[:at], 105)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A folder of zips that are whole for an Omniglot of one character in each part."""
+    monkeypatch.setattr(omniglot, "NAMES", [])
+    for part in (BACKGROUND, EVALUATION):
+        character = omniglot_source.CHARACTERS[part][0]
+        monkeypatch.setitem(omniglot_source.CHARACTERS, part, [character])
+        omniglot.NAMES.append(f"{part}/{character}")
+    for part in (BACKGROUND, EVALUATION):
+        with zipfile.ZipFile(tmp_path / f"{part}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for number in range(20):
+                archive.writestr(
+                    f"{omniglot.NAMES[part == EVALUATION]}/0001_{number + 1:02d}.png",
+                    png(glyph(number % 7)),
+                )
+    return tmp_path
+
+
+def damage(data, rng, tail):
+    """Cut short, or a few bytes changed: anywhere, or in the last `tail` bytes, the directory."""
+    if rng.random() < 0.25:
+        return data[: rng.randrange(len(data))]
+    damaged = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        at = rng.randrange(len(data) - tail if rng.random() < 0.7 else 0, len(data))
+        damaged[at] = rng.choice((damaged[at] ^ 1 << rng.randrange(8), rng.randrange(256), 255))
+    return bytes(damaged)
+
+
+def test_damaged_zips_give_the_drawings_or_an_error(tiny):
+    expected = omniglot.load(tiny).images
+    rng, path, refused = random.Random(0), tiny / f"{EVALUATION}.zip", 0
+    whole = path.read_bytes()
+    for _ in range(500):
+        path.write_bytes(damage(whole, rng, tail=len(whole) - whole.index(b"PK\1\2")))
+        try:
+            np.testing.assert_array_equal(omniglot.load(tiny).images, expected)
+        except UserError:
+            refused += 1
+    assert refused > 250
+
+
 def test_resizing_takes_the_pixel_under_each_centre(zips, monkeypatch):
     # The centre of pixel i lies at 3.75 (i + 1/2): 1.875, 5.625, 9.375, 13.125, then 15 further on.
     under = np.isin(np.arange(105) % 15, (1, 5, 9, 13))
@@ -205,6 +285,22 @@ def test_resizing_takes_the_pixel_under_each_centre(zips, monkeypatch):
     monkeypatch.setattr(omniglot, "drawings", one_drawing)
     images = omniglot.load(zips).images
     assert images[:, ::2].min() == 255 and images[:, 1::2].max() == 0
+
+
+def test_lanczos_gives_the_greys_of_pillow():
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    noise = rng.random((6, 105, 105)) < np.linspace(0, 1, 6)[:, None, None]
+    ink = np.concatenate([[glyph(number) for number in range(7)], noise, glyph(6)[None].mT])
+    for drawing, grey in zip(ink, omniglot._lanczos(ink).reshape(-1, 28, 28)):
+        paper = image.fromarray(np.where(drawing, 0, 255).astype(np.uint8))
+        expected = 255 - np.asarray(paper.resize((28, 28), image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(grey, expected)
+
+
+def test_an_unknown_resize_is_named(zips):
+    with pytest.raises(UserError, match=r"^resize 'area' is unknown; choose nearest or lanczos$"):
+        omniglot.load(zips, "area")
 
 
 @pytest.fixture
@@ -243,7 +339,7 @@ def test_changed_data_makes_the_cache_stale(copy, decodings):
 
 
 def test_a_damaged_cache_is_rebuilt(zips, tmp_path, decodings):
-    cache = tmp_path / "cache" / "omniglot-28x28.npz"
+    cache = tmp_path / "cache" / "omniglot-28x28-nearest.npz"
     omniglot.load(zips)
     whole = cache.read_bytes()
     flipped = whole[:2_000_000] + bytes([whole[2_000_000] ^ 1]) + whole[2_000_001:]
@@ -256,20 +352,85 @@ def test_a_damaged_cache_is_rebuilt(zips, tmp_path, decodings):
     assert list(cache.parent.iterdir()) == [cache]
 
 
+def test_each_resize_has_a_cache_of_its_own(tiny, tmp_path, monkeypatch):
+    first = {resize: omniglot.load(tiny, resize).images for resize in ("nearest", "lanczos")}
+    assert set(np.unique(first["nearest"])) == {0, 255} and len(np.unique(first["lanczos"])) > 10
+
+    def no_more(*_):
+        raise AssertionError("the cache should have served")
+
+    monkeypatch.setattr(omniglot, "drawings", no_more)
+    for resize, images in first.items():
+        again = omniglot.load(tiny, resize).images
+        assert again.dtype == np.uint8 and again.flags.writeable
+        np.testing.assert_array_equal(again, images)
+    names = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    assert names == ["omniglot-28x28-lanczos.npz", "omniglot-28x28-nearest.npz"]
+
+
+def test_damaged_and_hostile_caches_are_as_good_as_none(tiny, tmp_path):
+    expected = omniglot.load(tiny).images
+    cache = tmp_path / "cache" / "omniglot-28x28-nearest.npz"
+    whole = cache.read_bytes()
+    with np.load(cache) as content:
+        key, images = content["key"], content["images"]
+
+    def array_file():
+        with open(cache, "wb") as file:
+            np.save(file, images)
+
+    def giant():
+        header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1099511627776,)}\n"
+        with zipfile.ZipFile(cache, "w") as archive:
+            start = b"\x93NUMPY\1\0" + struct.pack("<H", len(header))
+            archive.writestr("images.npy", start + header.encode())
+
+    def folder():
+        cache.unlink()
+        (cache / "in").mkdir(parents=True)
+
+    rng = random.Random(0)
+    flips = [lambda: cache.write_bytes(damage(whole, rng, tail=250)) for _ in range(200)]
+    for make in (
+        *flips,
+        array_file,
+        giant,
+        lambda: np.savez(cache, key=key, images=np.array([print], object)),
+        lambda: np.savez(cache, key=key, images=images.astype(np.int8)),
+        lambda: np.savez(cache, key=key, images=images[:1]),
+        lambda: np.savez(cache, images=images),
+        lambda: os.truncate(cache, 2**36),
+        folder,
+    ):
+        make()
+        np.testing.assert_array_equal(omniglot.load(tiny).images, expected)
+
+
+def test_a_cache_that_is_a_bomb_does_not_unpack(tiny, tmp_path):
+    expected = omniglot.load(tiny).images
+    bomb = np.zeros(10**8, np.uint8)
+    np.savez_compressed(tmp_path / "cache" / "omniglot-28x28-nearest.npz", images=bomb)
+    tracemalloc.start()
+    np.testing.assert_array_equal(omniglot.load(tiny).images, expected)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
 def test_the_cache_lies_beside_the_data_unless_that_is_read_only(
     copy, monkeypatch, tmp_path, decodings
 ):
     monkeypatch.delenv("TINYMAML_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     omniglot.load(copy)
-    cache = copy / "omniglot-28x28.npz"
+    cache = copy / "omniglot-28x28-nearest.npz"
     assert cache.stat().st_size < 4e6
     cache.unlink()
     copy.chmod(0o555)
     omniglot.load(copy)
     copy.chmod(0o755)
     assert not cache.exists()
-    assert (tmp_path / "home/.cache/tinymaml/omniglot-28x28.npz").exists()
+    assert (tmp_path / "home/.cache/tinymaml/omniglot-28x28-nearest.npz").exists()
 
 
 def test_a_cache_that_cannot_be_written_does_not_fail_the_load(
@@ -278,33 +439,6 @@ def test_a_cache_that_cannot_be_written_does_not_fail_the_load(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TINYMAML_CACHE", str(tmp_path / "file"))
     assert omniglot.load(zips).images.shape == (1623, 20, 28, 28, 1)
-
-
-def test_the_split_is_disjoint_whole_and_across_alphabets():
-    names = list(omniglot.NAMES)
-    parts = omniglot.split(names)
-    assert {name: len(part) for name, part in parts.items()} == {
-        "train": 1100,
-        "val": 100,
-        "test": 423,
-    }
-    np.testing.assert_array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(1623))
-    # 423 characters drawn irrespective of alphabet touch all but the odd small one of 50.
-    assert len({names[i].rsplit("/", 1)[0] for i in parts["test"]}) >= 45
-
-
-def test_the_split_depends_on_names_and_seed_alone():
-    names = list(omniglot.NAMES)
-    turned = names[::-1]
-    for part in ("train", "val", "test"):
-        here, there = omniglot.split(names)[part], omniglot.split(turned)[part]
-        assert [names[i] for i in here] == [turned[i] for i in there]
-        assert not np.array_equal(here, omniglot.split(names, seed=1)[part])
-    # Accuracies of different machines are comparable only while this stays as it is.
-    digest = hashlib.sha256(" ".join(names[i] for i in omniglot.split(names)["test"]).encode())
-    assert digest.hexdigest()[:16] == "d20545f35578e52a"
-    with pytest.raises(UserError, match="1623 characters; got 12"):
-        omniglot.split(names[:12])
 
 
 @pytest.fixture(scope="module")
@@ -323,13 +457,15 @@ def test_the_real_drawings_are_the_published_ones(real):
     assert digest.hexdigest() == "75a36f7ce605ee617d0c45021613841aec979e079f71594e885aba52a7c003ce"
 
 
-def test_the_real_images_are_pillows_nearest_neighbour(real):
-    data = omniglot.load(real)
-    reference = real / "omniglot28_nearest_bits.npz"
+@pytest.mark.parametrize("resize, file", [("nearest", "nearest_bits"), ("lanczos", "lanczos_u8")])
+def test_the_real_images_are_as_pillow_resizes_them(real, resize, file):
+    data = omniglot.load(real, resize)
+    reference = real / f"omniglot28_{file}.npz"
     if not reference.is_file():
         pytest.skip(f"{reference.name} is not beside the real Omniglot")
     with np.load(reference, allow_pickle=False) as expected:
-        bits = np.packbits(data.images.reshape(1623, 20, -1) == 255, axis=-1)
-        np.testing.assert_array_equal(bits, expected["images"])
+        images = expected["images"]
         assert data.names == expected["names"].tolist()
-    assert set(np.unique(data.images)) == {0, 255}
+    if resize == "nearest":
+        images = np.unpackbits(images, axis=-1) * np.uint8(255)
+    np.testing.assert_array_equal(data.images, images.reshape(data.images.shape))

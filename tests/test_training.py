@@ -29,7 +29,7 @@ def small(steps, **settings):
 
 def start(path, experiment):
     run = Run(path)
-    run.start({"experiment": experiment.name, "settings": experiment.config()})
+    run.start({"experiment": "sinusoid", "settings": experiment.config()})
     return run
 
 
@@ -192,7 +192,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("omniglot", {"k_shot": 30}, "--k-shot 30 .* more than the 20 drawings"),
         ("omniglot", {"n_query": -1}, "--n-query is -1"),
         ("omniglot", {"k_shot": 11}, "--k-shot 11 and --n-query 11 take more"),
-        ("chess", {}, "'chess' is unknown; choose sinusoid or omniglot"),
+        ("chess", {}, "'chess' is unknown; choose one of sinusoid, "),
+        ("sinusoid", {"inner_steps": -1}, "--inner-steps is -1"),
+        ("omniglot", {"split": "alphabet"}, "--split is 'alphabet'; choose random, vinyals or lake"),
+        ("omniglot", {"resize": "bicubic"}, "choose nearest or lanczos"),
+        ("omniglot", {"test_query": 20}, "--test-query 20 take more"),
+        ("miniimagenet", {"image_size": 8}, "--image-size is 8; give 16 to 512"),
+        ("miniimagenet", {"clip": -1.0}, "--clip is -1.0"),
+        ("miniimagenet", {"filters": 0}, "--filters is 0"),
+        ("miniimagenet", {"test_steps": 0}, "--test-steps is 0"),
     ],
 )
 def test_nonsense_settings_are_one_sentence(name, settings, sentence):

@@ -1,7 +1,6 @@
-"""``python -m tinymaml``."""
+"""``python -m tinymaml`` is the command ``tinymaml``."""
 
-import sys
+from .cli import console
 
-from .cli import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    console()

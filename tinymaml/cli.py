@@ -1,11 +1,13 @@
-"""The command line: ``tinymaml train``, ``evaluate``, ``check``."""
+"""The command line: ``tinymaml list``, ``train``, ``evaluate``, ``report``, ``data``, ``check``."""
 
 import argparse
 import dataclasses
 import os
 import platform
+import signal
 import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from .experiments import EXPERIMENTS, flag, from_config
 from .runs import Run
 from .training import train
 
+TEST_TASKS = 600  # Finn et al. 2017, and the authors' code
+
 HELP = {
     "steps": "meta-iterations",
     "seed": "of weights and tasks",
@@ -22,16 +26,24 @@ HELP = {
     "meta_lr": "learning rate of Adam",
     "meta_batch": "tasks per meta-iteration",
     "inner_lr": "alpha of the paper",
-    "inner_steps": "gradient steps of the inner loop in training",
+    "inner_steps": "gradient steps of the inner loop in training, 0 to train without",
     "n_way": "classes of a task",
     "k_shot": "support examples (of each class)",
-    "n_query": "query examples of each class, 0 for as many as shots",
+    "n_query": "query images of each class in training, 0 for as many as shots",
+    "test_query": "the same at validation and test",
+    "test_steps": "gradient steps at validation and test",
+    "split": "of the characters: random, vinyals or lake",
+    "resize": "of the drawings: nearest or lanczos",
+    "filters": "of every convolution",
+    "image_size": "pixels a side to which the images are resized",
+    "clip": "bound of the meta-gradient's elements in the authors' units, 0 for none",
 }
 
 
 def main(argv=None):
     """Run the command line; returns the exit code: 2 for bad input, 130 for Ctrl-C."""
     arguments = _parser().parse_args(argv)
+    warnings.showwarning = _warn
     try:
         return arguments.run(arguments)
     except UserError as error:
@@ -45,6 +57,23 @@ def main(argv=None):
         return 1
 
 
+def _warn(message, category, *_):
+    if issubclass(category, UserWarning):
+        print(f"tinymaml: warning: {message}", file=sys.stderr)
+
+
+def console():
+    """Run the command line as a program of its own, and leave it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to end is as Ctrl-C
+    code = main()
+    if code == 130:
+        # Not by way of sys.exit, which would wait for threads whose results nobody wants any more.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         prog="tinymaml", description="Model-Agnostic Meta-Learning on NumPy and CuPy."
@@ -52,36 +81,57 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"tinymaml {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    listing = commands.add_parser("list", help="show the experiments")
+    listing.set_defaults(run=_list)
+
     training = commands.add_parser("train", help="train an experiment of the paper, then test it")
     kinds = training.add_subparsers(title="experiments", required=True, metavar="EXPERIMENT")
-    for name, kind in EXPERIMENTS.items():
-        what = kind.__doc__.splitlines()[0]
+    for name, preset in EXPERIMENTS.items():
+        what = f"{preset.method}: {_what(preset)}"
         options = kinds.add_parser(name, help=what, description=what)
         options.set_defaults(run=_train, experiment=name)
-        for field in dataclasses.fields(kind):
-            _add_option(options, field)
+        for field in _options(preset):
+            _add_option(options, field, getattr(preset, field.name))
         options.add_argument("--out", metavar="RUN", help=f"folder of the run (runs/{name})")
         options.add_argument(
             "--resume", action="store_true", help="go on from the run's checkpoint"
         )
-        _add_shared(options, kind.needs_data)
-        if kind.needs_data:
+        _add_shared(options, preset.needs_data)
+        if hasattr(preset, "download"):
             options.add_argument(
                 "--download", action="store_true", help="download the images to --data first"
             )
 
     evaluation = commands.add_parser("evaluate", help="test a trained run again")
     evaluation.add_argument("folder", metavar="RUN", help="folder of the run")
-    evaluation.add_argument("--tasks", type=int, default=600, help="test tasks (600)")
+    evaluation.add_argument(
+        "--tasks", type=int, default=TEST_TASKS, help=f"test tasks ({TEST_TASKS})"
+    )
     _add_shared(evaluation, True)
     evaluation.set_defaults(run=_evaluate)
+
+    report = commands.add_parser("report", help="write the paper's tables with runs beside them")
+    report.add_argument("folders", nargs="+", metavar="RUN", help="folders of runs")
+    report.add_argument("--out", default="report", metavar="DIR", help="where to (report)")
+    report.set_defaults(run=_report)
+
+    data = commands.add_parser("data", help="check the images of a data set, show some episodes")
+    data.add_argument("name", choices=("omniglot", "miniimagenet"), metavar="NAME")
+    data.add_argument("--root", metavar="DIR", help="folder of the images (variable TINYMAML_DATA)")
+    data.add_argument("--out", metavar="PNG", help="the picture (NAME-episodes.png)")
+    data.set_defaults(run=_data)
 
     check = commands.add_parser("check", help="compare meta-gradients with other frameworks")
     check.set_defaults(run=_check)
     return parser
 
 
-def _add_option(parser, field):
+def _options(preset):
+    """Return the fields that the command line can set."""
+    return [field for field in dataclasses.fields(preset) if field.name not in preset.fixed]
+
+
+def _add_option(parser, field, default):
     if field.type is bool:
         parser.add_argument(
             flag(field.name),
@@ -95,7 +145,7 @@ def _add_option(parser, field):
             type=field.type,
             default=argparse.SUPPRESS,  # so that --resume can tell what was asked for
             metavar=field.type.__name__.upper(),
-            help=f"{HELP[field.name]} ({field.default})",
+            help=f"{HELP[field.name]} ({default})",
         )
 
 
@@ -107,19 +157,39 @@ def _add_shared(parser, data):
         )
 
 
+def _what(preset):
+    """Return the first line of an experiment's description, and which task it is."""
+    return f"{type(preset).__doc__.splitlines()[0].rstrip('.:')}; {preset.task}"
+
+
+def _list(arguments):
+    rows = [("name", "method", "task", "iterations", "paper")]
+    for name, preset in EXPERIMENTS.items():
+        rows.append((name, preset.method, preset.task, f"{preset.steps:,}", preset.printed()))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print("\ntinymaml train NAME runs one; tinymaml train NAME --help shows its settings.")
+    return 0
+
+
 def _train(arguments):
     backend.set_backend(arguments.backend or backend.get_backend())
     name = arguments.experiment
     given = {
         field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(EXPERIMENTS[name])
+        for field in _options(EXPERIMENTS[name])
         if hasattr(arguments, field.name)
     }
     run = Run(arguments.out or f"runs/{name}")
     experiment = _resumed(run, name, given) if arguments.resume else from_config(name, given)
     data = None
     if experiment.needs_data:
-        data = experiment.load_data(arguments.data, arguments.download)
+        known = run.read_json("config.json").get("data") if arguments.resume else None
+        data = arguments.data or known
+        if getattr(arguments, "download", False):
+            data = experiment.download(data)
+        data = experiment.load_data(data)
     config = {"experiment": name, "settings": experiment.config(), "data": data}
     if arguments.resume:
         run.write_json("config.json", config)  # it may have been given more steps
@@ -130,16 +200,16 @@ def _train(arguments):
     if reached.step < experiment.steps:
         print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
         return 130
-    print(f"trained in {time.perf_counter() - started:.0f} s; testing on 600 tasks ...")
-    return _test(experiment, run, reached, 600)
+    print(f"trained in {time.perf_counter() - started:.0f} s; testing on {TEST_TASKS} tasks ...")
+    return _test(name, experiment, run, reached, TEST_TASKS)
 
 
 def _resumed(run, name, given):
     """Return the experiment of a run; only --steps may differ from what it was started with."""
-    kept = _experiment(run)
-    if kept.name != name:
+    kept_name, kept = _experiment(run)
+    if kept_name != name:
         raise UserError(
-            f"{run.path} is a run of {kept.name!r}, not of {name!r}; resume it by its own name"
+            f"{run.path} is a run of {kept_name!r}, not of {name!r}; resume it by its own name"
         )
     settings = kept.config()
     for key, value in given.items():
@@ -149,19 +219,18 @@ def _resumed(run, name, given):
                 "keeps its settings (only --steps may grow), so leave it out or start a new --out"
             )
     experiment = from_config(name, settings | given)
-    done = run.load(experiment.model.init(experiment.rng("weights"))).step
-    if experiment.steps < done:
+    if experiment.steps < (done := run.steps_done()):
         raise UserError(f"--steps is {experiment.steps}, but {run.path} has done {done}; give more")
     return experiment
 
 
 def _experiment(run):
-    """Return the experiment that a run's folder says it is of."""
+    """Return the name of the experiment that a run's folder says it is of, and the experiment."""
     config = run.read_json("config.json")
-    settings = config.get("settings")
+    name, settings = config.get("experiment"), config.get("settings")
     if not isinstance(settings, dict):
         raise UserError(f"{run / 'config.json'} has no settings; it is not a run of tinymaml")
-    return from_config(config.get("experiment"), settings)
+    return name, from_config(name, settings)
 
 
 def _evaluate(arguments):
@@ -169,21 +238,25 @@ def _evaluate(arguments):
     if arguments.tasks < 2:
         raise UserError(f"--tasks is {arguments.tasks}; give at least 2, for an interval")
     run = Run(arguments.folder)
-    experiment = _experiment(run)
+    name, experiment = _experiment(run)
     if experiment.needs_data:
         experiment.load_data(arguments.data or run.read_json("config.json").get("data"))
     reached = run.load(experiment.model.init(experiment.rng("weights")))
-    return _test(experiment, run, reached, arguments.tasks)
+    return _test(name, experiment, run, reached, arguments.tasks)
 
 
-def _test(experiment, run, reached, n_tasks):
+def _test(name, experiment, run, reached, n_tasks):
     started = time.perf_counter()
     results = experiment.test(reached.params, n_tasks)
+    metrics = run.read_metrics()
     results |= {
-        "experiment": experiment.name,
+        "experiment": name,
         "settings": experiment.config(),
+        "seed": experiment.seed,
         "trained_steps": reached.step,
+        "train_seconds": metrics[-1]["seconds"] if metrics else None,
         "seconds": round(time.perf_counter() - started, 1),
+        "peak_memory_mb": _peak_memory(),
         "versions": {
             "tinymaml": __version__,
             "numpy": np.__version__,
@@ -195,6 +268,31 @@ def _test(experiment, run, reached, n_tasks):
     print(experiment.table(results))
     figures = experiment.figures(run, reached.params, results)
     print(f"figures: {', '.join(map(str, figures))}")
+    return 0
+
+
+def _peak_memory():
+    """Return the most memory that this process has held, in MB; None where it is not known."""
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return None
+    peak = getrusage(RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def _report(arguments):
+    from .report import report
+
+    for path in report(arguments.folders, arguments.out):
+        print(path)
+    return 0
+
+
+def _data(arguments):
+    from .datasheet import datasheet
+
+    print(datasheet(arguments.name, arguments.root, arguments.out))
     return 0
 
 

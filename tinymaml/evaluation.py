@@ -29,23 +29,45 @@ def evaluate(experiment, params, tasks, steps):
     array of float64, shape (n_tasks, steps + 1)
         The experiment's metric.
     """
+    return score_tasks(experiment, params, tasks, (experiment.score, range(steps + 1)))[0]
+
+
+def score_tasks(experiment, params, tasks, *wanted):
+    """Adapt to each task and score it by several measures, each after some gradient steps.
+
+    Parameters
+    ----------
+    experiment, params, tasks
+        As :func:`evaluate`.
+    *wanted : (function, sequence of int)
+        ``score(params, support, query)``, one number per task, and the steps after which to take
+        it, in rising order.
+
+    Returns
+    -------
+    list of array of float64, shape (n_tasks, len(steps))
+        One for each of ``wanted``.
+    """
     n, rates = len(tasks.support.x), experiment.rates(params)
-    size = experiment.chunk or 100
+    size = experiment.test_chunk
+    last = max(step for _, steps in wanted for step in steps)
 
     def one(start):
         part = slice(start, start + size)
         support, query = (Batch(*[asarray(a[part]) for a in batch]) for batch in tasks)
         adapted = per_task({name: p.detach() for name, p in params.items()}, len(support.x))
-        scores = []
-        for step in range(steps + 1):
+        scores = [[] for _ in wanted]
+        for step in range(last + 1):
             if step:
                 adapted = adapt(experiment.loss, adapted, support, lr=rates, first_order=True)
                 adapted = {name: p.detach() for name, p in adapted.items()}
             with no_grad():
-                scores.append(to_numpy(experiment.score(adapted, *query)))
-        return np.stack(scores, axis=1).astype(float)
+                for column, (score, steps) in zip(scores, wanted):
+                    if step in steps:
+                        column.append(to_numpy(score(adapted, support, query)))
+        return [np.stack(column, axis=1).astype(float) for column in scores]
 
-    return np.concatenate(list(map_chunks(one, range(0, n, size))))
+    return [np.concatenate(parts) for parts in zip(*map_chunks(one, range(0, n, size)))]
 
 
 def summarise(scores, worst=math.inf):

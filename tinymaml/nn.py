@@ -181,8 +181,9 @@ class Conv2d(Layer):
 class BatchNorm(Layer):
     """Normalise each channel over the current batch, per task: ``(n,h,w,c)->`` or ``(n,c)->``.
 
-    The statistics are always those of the batch at hand, in training and at test, as in the
-    authors' code: there are no running averages.
+    The statistics are those of the batch at hand, in training and at test, as in the authors' code:
+    there are no running averages. Only where ``params`` also hold ``mean`` and ``var``, (c) each,
+    these are used instead: see :meth:`Sequential.statistics`.
 
     Parameters
     ----------
@@ -211,11 +212,27 @@ class BatchNorm(Layer):
         return {"gamma": np.ones(self.channels), "beta": np.zeros(self.channels)}
 
     def __call__(self, params, x):
+        if "mean" in params:
+            return self._by_given_statistics(params, x)
         if self.affine:
             return ops.batch_norm(x, params["gamma"], params["beta"], self.eps)
         like = x.data if hasattr(x, "node") else x
         one = np.ones_like(like, shape=self.channels)
         return ops.batch_norm(x, one, 0 * one, self.eps)
+
+    def statistics(self, x):
+        """Return the mean and the biased variance of each channel over the batch, per task."""
+        axes = tuple(range(-4 if x.ndim >= 4 else -2, -1))
+        return {"mean": x.mean(axis=axes), "var": x.var(axis=axes)}
+
+    def _by_given_statistics(self, params, x):
+        core = 3 if x.ndim >= 4 else 1  # axes of an example, as ops.batch_norm tells them
+        mean, var, *affine = (
+            reshape(p, (*p.shape[:-1], *(1,) * core, p.shape[-1]))
+            for p in (params[name] for name in ("mean", "var", *self.names))
+        )
+        y = (x - mean) / np.sqrt(var + self.eps)
+        return y * affine[0] + affine[1] if affine else y
 
 
 class MaxPool2d(Layer):
@@ -269,8 +286,10 @@ class Sequential(Layer):
             kind = type(layer).__name__.lower()
             count[kind] += 1
             part = {name: f"{kind}{count[kind]}.{name}" for name in layer.names}
-            self.parts.append(part)  # the layer's own names -> names in the whole
             self.names += part.values()
+            if isinstance(layer, BatchNorm):  # it may be given statistics too
+                part |= {name: f"{kind}{count[kind]}.{name}" for name in ("mean", "var")}
+            self.parts.append(part)  # the layer's own names -> names in the whole
 
     def draw(self, rng):
         return {
@@ -281,14 +300,55 @@ class Sequential(Layer):
 
     def __call__(self, params, x):
         for layer, part in zip(self.layers, self.parts):
-            x = layer({name: params[full] for name, full in part.items()}, x)
+            x = layer(_own(params, part), x)
         return x
+
+    def statistics(self, params, x):
+        """Return the statistics of a batch at every batch norm, as parameters that fix them.
+
+        With ``params | model.statistics(params, support)`` the model normalises whatever it is
+        given by the statistics of the support, so that no query example sees another one: the
+        inductive protocol. With those of training images it does what others do with running
+        averages.
+
+        Parameters
+        ----------
+        params : dict of str to Tensor
+        x : Tensor or array
+            The batch.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``batchnorm1.mean``, ``batchnorm1.var`` ...
+
+        Examples
+        --------
+        >>> import numpy as np, tinymaml as tm
+        >>> model = tm.nn.Sequential(tm.nn.BatchNorm(1, affine=False))
+        >>> fixed = model.statistics({}, np.array([[1.0], [3.0]]))
+        >>> model(fixed, np.array([[2.0], [4.0]])).round(3)
+        array([[0.],
+               [2.]])
+        """
+        found = {}
+        for layer, part in zip(self.layers, self.parts):
+            if isinstance(layer, BatchNorm):
+                found |= {part[name]: value for name, value in layer.statistics(x).items()}
+            x = layer(_own(params, part), x)
+        return found
 
     def __repr__(self):
         return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
 
 
-def mlp(sizes, weight_init=None):
+def _own(params, part):
+    """Return a layer's parameters by its own names; those that fix a batch norm may be absent."""
+    optional = ("mean", "var")
+    return {n: params[full] for n, full in part.items() if n not in optional or full in params}
+
+
+def mlp(sizes, weight_init=None, batch_norm=False):
     """Fully connected network with ReLU between its layers.
 
     Parameters
@@ -298,6 +358,9 @@ def mlp(sizes, weight_init=None):
     weight_init : function, optional
         Of (rng, shape); the authors' by default, a normal of standard deviation 0.01 truncated at
         two (Finn et al. 2017, the authors' code).
+    batch_norm : bool
+        Normalise before every ReLU; the paper's network without convolution does, on images that
+        :class:`Flatten` has made vectors (Finn et al. 2017, A.1).
 
     Examples
     --------
@@ -308,8 +371,9 @@ def mlp(sizes, weight_init=None):
     """
     layers = []
     for i, o in itertools.pairwise(sizes):
-        layers += [Linear(i, o, weight_init or truncated_normal(0.01)), ReLU()]
-    return Sequential(*layers[:-1])
+        layers.append(Linear(i, o, weight_init or truncated_normal(0.01)))
+        layers += [BatchNorm(o), ReLU()] if batch_norm else [ReLU()]
+    return Sequential(*layers[: -2 if batch_norm else -1])
 
 
 def conv4(ways, channels=1, filters=64, downsample="stride", image_size=None):

@@ -115,16 +115,86 @@ def sinusoid_fits(support, fits, truth, ax=None):
     return ax
 
 
-def save(path, draw, width=7.0, height=4.5, panels=1):
+def method_curves(curves, title, metric, ax=None):
+    """Draw a metric over gradient steps for several methods on the same tasks.
+
+    A panel of Figure 3 of Finn et al. 2017.
+
+    Parameters
+    ----------
+    curves : dict of str to list
+        By the name of a method, its mean after 0, 1, ... gradient steps.
+    title, metric : str
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    styles = zip((BLUE, ORANGE, GREEN, PINK, SKY), ("-", "--", ":", "-.", "-"), "os^Dv")
+    for (method, means), (colour, style, marker) in zip(curves.items(), styles):
+        ax.plot(means, style, color=colour, marker=marker, ms=4, label=method)
+    ax.set(title=title, xlabel="gradient steps at test", ylabel=metric, ylim=(0, None))
+    return ax
+
+
+def contact_sheet(tasks, titles=None, ax=None):
+    """Draw the images of classification tasks, one task below the other.
+
+    A row for each class with its label before it: support images left, query images right.
+
+    Parameters
+    ----------
+    tasks : Task
+        With a leading task axis: x (tasks, n, h, w, c) in [0, 1], c = 1 for grey or 3 for colour,
+        and y (tasks, n) with as many examples of each class.
+    titles : list of str, optional
+        Of each task.
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    ax.set_axis_off()
+    ax.set_aspect("equal")
+    support, query = (_by_class(batch) for batch in tasks)
+    n_tasks, n_way, k_shot = support.shape[:3]
+    # in images: one image and its margin are 1 wide and high
+    right = k_shot + 0.5
+    width = right + query.shape[2]
+    for task in range(n_tasks):
+        top = task * (n_way + 1.2)
+        for images, left, caption in ((support, 0, "support"), (query, right, "query")):
+            rows = images[task].swapaxes(1, 2)
+            rows = rows.reshape(n_way * rows.shape[1], -1, rows.shape[-1])
+            edges = (left, left + images.shape[2], top + n_way, top)
+            ax.imshow(rows, cmap="gray", vmin=0, vmax=1, extent=edges)
+            ax.text(left, top - 0.1, caption, va="bottom")
+        if titles is not None:
+            ax.text(width, top - 0.1, titles[task], va="bottom", ha="right", weight="bold")
+        for label in range(n_way):
+            ax.text(-0.2, top + label + 0.5, str(label), va="center", ha="right")
+    ax.set(xlim=(-0.6, width), ylim=(top + n_way, -0.6))
+    return ax
+
+
+def _by_class(batch):
+    """Images (tasks, classes, k, h, w, c), each with a white margin right and below."""
+    x, y = np.asarray(batch.x), np.asarray(batch.y)
+    order = np.argsort(y, axis=1, kind="stable")
+    x = x[np.arange(len(x))[:, None], order]
+    n_way = int(y.max()) + 1
+    x = x.reshape(len(x), n_way, -1, *x.shape[2:])
+    margin = max(1, x.shape[3] // 14)
+    edge = ((0, 0),) * 3 + ((0, margin), (0, margin), (0, 0))
+    return np.pad(x, edge, constant_values=1)
+
+
+def save(path, draw, width=7.0, height=4.5, panels=(1, 1)):
     """Draw on a figure without a screen and save it as PNG in its place.
 
-    ``draw`` takes the list of ``panels`` axes, side by side.
+    ``draw`` takes the list of the axes, ``panels`` = (rows, columns) of them, row by row.
     """
     from matplotlib.figure import Figure
 
     from .runs import replacing
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    draw(list(figure.subplots(1, panels, squeeze=False)[0]))
+    draw(list(figure.subplots(*panels, squeeze=False).flat))
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=150)

@@ -10,7 +10,7 @@ import json
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from .backend import to_numpy
 from .errors import UserError
 from .tensor import tensor
 
-FORMAT = "tinymaml checkpoint 1"
+FORMAT = "tinymaml checkpoint 2"
 
 
 @contextmanager
@@ -61,8 +61,6 @@ class Checkpoint(NamedTuple):
     params : dict of str to Tensor
     optimizer : dict
         State of the optimiser.
-    rng : numpy.random.Generator
-        Draws the training tasks.
     losses : list of float
         Meta-losses since the last row of the metrics.
     """
@@ -70,7 +68,6 @@ class Checkpoint(NamedTuple):
     step: int
     params: dict
     optimizer: dict
-    rng: Any
     losses: list
 
 
@@ -118,7 +115,7 @@ class Run:
             raise UserError(
                 f"{self.path} holds no run: {name} is missing; give the folder that --out named"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} cannot be read as JSON: {error}") from error
         if not isinstance(content, dict):
             raise UserError(f"{path} should hold a JSON object, but holds {type(content).__name__}")
@@ -146,7 +143,7 @@ class Run:
                 ]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, csv.Error) as error:
             raise UserError(f"{self / 'metrics.csv'} cannot be read: {error}") from error
         return [row for row in rows if until is None or row["step"] <= until]
 
@@ -163,7 +160,6 @@ class Run:
             "format": FORMAT,
             "step": checkpoint.step,
             "optimizer": numbers,
-            "rng": checkpoint.rng.bit_generator.state,
             "losses": checkpoint.losses,
         }
         with replacing(self / "checkpoint.npz") as file:
@@ -190,26 +186,15 @@ class Run:
             If there is none, it is damaged, or it belongs to another network.
         """
         path = self / "checkpoint.npz"
+        arrays, meta = self._read_checkpoint()
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except FileNotFoundError as error:
-            raise UserError(f"{self.path} has no checkpoint.npz yet; train it first") from error
-        except Exception as error:  # NumPy, zipfile and zlib raise many kinds for damaged bytes
-            raise UserError(f"{path} is no checkpoint, or is damaged: {error}") from error
-        try:
-            meta = json.loads(str(arrays.pop("meta")))
-            if meta["format"] != FORMAT:
-                raise ValueError
             step, numbers = int(meta["step"]), dict(meta["optimizer"])
-            rng = np.random.default_rng()
-            rng.bit_generator.state = meta["rng"]
             losses = [float(x) for x in meta["losses"]]
             expected = {k for k, v in (optimizer or {}).items() if not isinstance(v, dict)}
             if not all(type(numbers[key]) is int for key in expected):
                 raise ValueError
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is not a checkpoint made by tinymaml") from error
+            raise UserError(f"{path} is not a checkpoint made by this tinymaml") from error
         params = {
             name: tensor(self._fitting(arrays, f"params/{name}", p.data), requires_grad=True)
             for name, p in like.items()
@@ -220,7 +205,29 @@ class Run:
                     name: tensor(self._fitting(arrays, f"optimizer/{key}/{name}", a)).data
                     for name, a in value.items()
                 }
-        return Checkpoint(step, params, numbers, rng, losses)
+        return Checkpoint(step, params, numbers, losses)
+
+    def steps_done(self):
+        """Return the step of the checkpoint."""
+        return int(self._read_checkpoint()[1]["step"])
+
+    def _read_checkpoint(self):
+        """Return the arrays of the checkpoint and its numbers."""
+        path = self / "checkpoint.npz"
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} has no checkpoint.npz yet; train it first") from error
+        except Exception as error:  # NumPy, zipfile and zlib raise many kinds for damaged bytes
+            raise UserError(f"{path} is no checkpoint, or is damaged: {error}") from error
+        try:
+            meta = json.loads(str(arrays.pop("meta")))
+            if meta["format"] != FORMAT or type(meta["step"]) is not int:
+                raise ValueError
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is not a checkpoint made by this tinymaml") from error
+        return arrays, meta
 
     def _fitting(self, arrays, name, like):
         found = arrays.get(name)

@@ -1,9 +1,6 @@
 """The loop round Algorithm 1: batches of tasks, the meta-update, progress, checkpoints."""
 
-import signal
-import threading
 import time
-from contextlib import contextmanager
 
 import numpy as np
 from tqdm import tqdm
@@ -12,7 +9,6 @@ from .autograd import grad
 from .backend import asarray
 from .chunks import keep_freed_memory, map_chunks, single_threaded_blas
 from .errors import UserError
-from .evaluation import evaluate, summarise
 from .maml import meta_loss
 from .optim import Adam
 from .runs import Checkpoint
@@ -74,6 +70,8 @@ def meta_gradient(loss, params, tasks, *, lr, steps=1, first_order=False, chunk=
 def train(experiment, run, resume=False, progress=True):
     """Meta-train an experiment: Algorithm 1, with Adam as the meta-optimiser.
 
+    Ctrl-C ends the training at once; the last whole step is kept.
+
     Parameters
     ----------
     experiment : Experiment
@@ -97,12 +95,11 @@ def train(experiment, run, resume=False, progress=True):
     keep_freed_memory()
     params = experiment.model.init(experiment.rng("weights"))
     optimizer = Adam(experiment.meta_lr)
-    now = Checkpoint(0, params, optimizer.init(params), experiment.rng("train"), [])
+    now = Checkpoint(0, params, optimizer.init(params), [])
     if resume:
         now = run.load(params, now.optimizer)
     rows = run.read_metrics(until=now.step)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
-    sampler = experiment.tasks("train")
     saved = None
 
     def save():
@@ -116,43 +113,38 @@ def train(experiment, run, resume=False, progress=True):
 
     save()
     quiet = np.errstate(all="ignore")  # what is not finite stops the training with a sentence
-    bar = _bar(experiment, now.step, progress)
-    with single_threaded_blas(), interruptible() as interrupted, bar, quiet:
-        while now.step < experiment.steps and not interrupted.is_set():
-            now = meta_step(experiment, optimizer, sampler, now)
-            if not np.isfinite(now.losses[-1]):
-                run.write_metrics(rows)  # what led there is worth a look
-                raise _diverged("meta-loss is", now.step, saved, run)
-            bar.update()
-            if now.step % experiment.log_every == 0:
-                row = {
-                    "step": now.step,
-                    "seconds": round(time.perf_counter() - started, 2),
-                    "meta_loss": sum(now.losses) / len(now.losses),
-                    "validation": None,
-                    "diverged": None,
-                }
-                now = now._replace(losses=[])
-                bar.set_postfix_str(f"meta-loss {row['meta_loss']:.3f}", refresh=False)
-                if now.step % experiment.validate_every == 0:
-                    row["validation"], row["diverged"] = validate(experiment, now.params)
-                    bar.write(_sentence(row, experiment))
-                rows.append(row)
-            if now.step % experiment.checkpoint_every == 0:
-                save()
+    with single_threaded_blas(), _bar(experiment, now.step, progress) as bar, quiet:
+        try:
+            while now.step < experiment.steps:
+                after = meta_step(experiment, optimizer, now)
+                if not np.isfinite(after.losses[-1]):
+                    run.write_metrics(rows)  # what led there is worth a look
+                    raise _diverged("meta-loss is", after.step, saved, run)
+                if after.step % experiment.log_every == 0:
+                    row = _row(experiment, after, time.perf_counter() - started)
+                    bar.set_postfix_str(f"meta-loss {row['meta_loss']:.3f}", refresh=False)
+                    if row["validation"] is not None:
+                        bar.write(_sentence(row, experiment))
+                    # In one statement: Ctrl-C never finds a step without its row.
+                    now, rows = after._replace(losses=[]), [*rows, row]
+                else:
+                    now = after
+                bar.update()
+                if now.step % experiment.checkpoint_every == 0:
+                    save()
+        except KeyboardInterrupt:
+            pass
         save()
     return now
 
 
-def meta_step(experiment, optimizer, sampler, now):
+def meta_step(experiment, optimizer, now):
     """Do one iteration of Algorithm 1: draw tasks, adapt to each, and move theta.
 
     Parameters
     ----------
     experiment : Experiment
     optimizer : Adam
-    sampler
-        Draws tasks: ``sampler.sample(rng, n_tasks)``.
     now : Checkpoint
         Where the training stands.
 
@@ -161,32 +153,29 @@ def meta_step(experiment, optimizer, sampler, now):
     Checkpoint
         One step further.
     """
-    tasks = on_backend(sampler.sample(now.rng, experiment.meta_batch))
-    value, gradient = meta_gradient(
-        experiment.loss,
-        now.params,
-        tasks,
-        lr=experiment.rates(now.params),
-        steps=experiment.inner_steps,
-        first_order=experiment.first_order,
-        chunk=experiment.chunk,
-    )
+    tasks = on_backend(experiment.training_tasks(now.step + 1))
+    value, gradient = experiment.gradient(now.params, tasks)
     params, state = optimizer.update(now.params, gradient, now.optimizer)
-    return Checkpoint(now.step + 1, params, state, now.rng, [*now.losses, float(value)])
-
-
-def validate(experiment, params):
-    """Return the mean score on validation tasks, the same every time, and how many diverged."""
-    tasks = experiment.tasks("val").sample(experiment.rng("val"), experiment.validation_tasks)
-    summary = summarise(
-        evaluate(experiment, params, tasks, experiment.test_steps), experiment.worst
-    )
-    return summary["mean"][-1], summary["diverged"][-1]
+    return Checkpoint(now.step + 1, params, state, [*now.losses, float(value)])
 
 
 def on_backend(tasks):
     """Move a batch of tasks to the current backend."""
     return Task(*[Batch(*[asarray(a) for a in batch]) for batch in tasks])
+
+
+def _row(experiment, now, seconds):
+    """Return a row of the metrics, with a validation where one is due."""
+    validation = diverged = None
+    if now.step % experiment.validate_every == 0:
+        validation, diverged = experiment.validate(now.params)
+    return {
+        "step": now.step,
+        "seconds": round(seconds, 2),
+        "meta_loss": sum(now.losses) / len(now.losses),
+        "validation": validation,
+        "diverged": diverged,
+    }
 
 
 def _sentence(row, experiment):
@@ -199,7 +188,7 @@ def _bar(experiment, step, progress):
         total=experiment.steps,
         initial=step,
         disable=not progress,
-        desc=experiment.name,
+        desc=experiment.data,
         unit="step",
         mininterval=0.5,
         dynamic_ncols=True,
@@ -211,22 +200,3 @@ def _diverged(what, step, saved, run):
         f"the {what} not finite at step {step}: the training diverged; the last good "
         f"checkpoint, of step {saved}, is kept in {run.path}; lower --meta-lr or --inner-lr"
     )
-
-
-@contextmanager
-def interruptible():
-    """Turn the first Ctrl-C inside a ``with`` block into an event, so that a step can end."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only it receives signals
-        yield event
-        return
-
-    def stop(*_):
-        event.set()
-        signal.signal(signal.SIGINT, before)  # a second Ctrl-C ends at once
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

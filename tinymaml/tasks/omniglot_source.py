@@ -54,7 +54,7 @@ DRAWINGS = 20
 SIDE = 105
 
 # Upstream's zips are under 10 MB and their drawings under 600 bytes.
-MAX_ZIP_BYTES = 64 * 2**20
+MAX_ZIP_BYTES = 32 * 2**20
 MAX_PNG_BYTES = 8192
 
 _DRAWING = re.compile(r"(?:^|/)([^/]+/character\d\d)/\d{4}_\d\d\.png$")
@@ -88,7 +88,7 @@ def find(data=None):
             f"no Omniglot folder given; download {how} into a folder and pass --data FOLDER "
             "or set TINYMAML_DATA, or pass --data FOLDER --download"
         )
-    data = Path(data).expanduser()
+    data = Path(os.path.expanduser(data))  # Path's own raises for a user who is not there
     expected = "give the folder with images_background.zip and images_evaluation.zip, or --download"
     if not os.path.exists(data):
         raise UserError(f"Omniglot folder {data} does not exist; {expected}")
@@ -168,12 +168,14 @@ def _folder_files(path):
 
 
 def _read_member(archive, member):
-    # zipfile never gives more than the stated size; other methods unpack without a bound.
+    # Other methods unpack without a bound.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError(f"{member.filename} is packed by an unexpected method")
     if member.file_size > MAX_PNG_BYTES:
         raise UserError(f"{member.filename} has {member.file_size} bytes, too many for a drawing")
-    return member.filename, archive.read(member)
+    # archive.read would first unpack all there is, whatever size is stated.
+    with archive.open(member) as opened:
+        return member.filename, opened.read(member.file_size)
 
 
 def _read_file(file):

@@ -1,0 +1,573 @@
+"""The report: each number in its cell and no other, from files that are not trusted."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from tinymaml import paper
+from tinymaml.errors import UserError
+from tinymaml.experiments import EXPERIMENTS
+from tinymaml.report import report
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
+HOSTILE = "<script>alert(1)</script> | [x](javascript:y) *a* `b` \"q' & \u202e\ud800\n# head"
+
+
+def row(data="Omniglot", method="MAML", setting="5-way 1-shot", mean=0.984, ci95=0.005, **more):
+    """A row as an experiment writes it; the mean and interval can be of MSE too."""
+    usual = {"steps": 3, "batch_norm": "query batch", "tasks": 600, "diverged": 0}
+    return {"data": data, "method": method, "setting": setting, "mean": mean, "ci95": ci95} | (
+        usual | more
+    )
+
+
+def write(folder, *rows, experiment="omniglot", trained=60_000, pictures=(), csv="", **changes):
+    """Write a run's folder with these rows; other arguments are settings."""
+    folder.mkdir(parents=True)
+    settings = EXPERIMENTS[experiment].config() | changes
+    of_sinusoids = experiment.startswith("sinusoid")
+    steps = {"mean": [0.2, 0.98], "ci95": [0.0, 0.01], "diverged": [0, 0], "tasks": 600}
+    results = {
+        "experiment": experiment,
+        "settings": settings,
+        "seed": settings["seed"],
+        "trained_steps": trained,
+        "train_seconds": 5400.0,
+        "seconds": 8.4,
+        "peak_memory_mb": 321,
+        "protocol": f"accuracy over 600 tasks, seed {settings['seed']}; batch norm: query batch",
+        "metric": "MSE" if of_sinusoids else "accuracy",
+        "curves": {"query batch": steps},
+        "paper": {"query batch": {"1": 0.987}},
+        "rows": list(rows),
+        "versions": {"tinymaml": "0.1.0", "numpy": "2.4.6"},
+        "cores": 2,
+    }
+    config = {"experiment": experiment, "settings": settings, "data": None}
+    if not of_sinusoids:
+        config["data"] = "/home/someone/images"
+    dump(folder / "results.json", results)
+    dump(folder / "config.json", config)
+    if csv:
+        (folder / "metrics.csv").write_text(csv)
+    for name in pictures:
+        (folder / name).write_bytes(PNG)
+    return folder
+
+
+def dump(path, content):
+    path.write_text(json.dumps(content))
+
+
+class Page(HTMLParser):
+    """The tables of an HTML page by the heading above, and what else a test asks of it."""
+
+    EMPTY = ("meta", "img", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tables, self.tags, self.ids, self.links = [], {}, set(), [], []
+        self.images, self.text, self.rows, self.cell = [], "", None, None
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.add(tag)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes["href"]] if tag == "a" else []
+        self.images += [attributes] if tag == "img" else []
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        if tag == "table":
+            self.rows = []
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td", "h2", "h3"):
+            self.cell = ""
+        elif tag == "br":
+            self.cell += "\n"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag in ("h2", "h3"):
+            self.heading = self.cell
+        elif tag == "table":
+            self.tables.setdefault(self.heading, []).append(self.rows)
+        elif tag in ("th", "td"):
+            self.rows[-1].append(self.cell)
+
+    def handle_data(self, data):
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
+        self.text += data
+        if self.cell is not None:
+            self.cell += data
+
+    def table(self, heading, number=0):
+        """A table under a heading as {row: {column: text}}."""
+        head, *rows = self.tables[heading][number]
+        assert all(len(cells) == len(head) for cells in rows)
+        return {cells[0]: dict(zip(head[1:], cells[1:])) for cells in rows}
+
+
+def made(tmp_path, *runs):
+    """The two pages of a report about runs: Markdown's text and the parsed HTML."""
+    left, right = report(runs, tmp_path / "page")
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"report.md", "report.html"}
+    return left.read_text(), Page(right.read_text())
+
+
+def markdown_tables(text):
+    """The tables of a Markdown page as lists of rows of cells, which pipes without \\ divide."""
+    tables, last = [], False
+    for line in text.splitlines():
+        if line.startswith("|"):
+            if not last:
+                tables.append([])
+            tables[-1].append([c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]])
+        last = line.startswith("|")
+    return tables
+
+
+# The paper
+
+
+def test_values_of_the_paper():
+    assert paper.value("Omniglot", "MAML", "5-way 5-shot") == (99.9, 0.1)
+    assert paper.value("Omniglot", "Siamese nets", "20-way 1-shot") == (88.2, None)
+    assert paper.value("MiniImageNet", "MAML, first order", "5-way 1-shot") == (48.07, 1.75)
+    assert paper.value("sinusoid", "Pretrained", "K = 5", 5) == (2.23, None)
+    for nothing in (
+        ("Omniglot", "MANN, no conv", "20-way 1-shot"),
+        ("MiniImageNet", "MAML", "20-way 1-shot"),
+        ("grocerystore", "MAML", "5-way 1-shot"),
+        ("sinusoid", "MAML", "K = 10", 1),
+        ("sinusoid", "MAML", "K = 5", 2),
+    ):
+        assert paper.value(*nothing) is None
+
+
+def test_every_row_and_number_of_the_paper_is_there_without_ours(tmp_path):
+    text, page = made(tmp_path, write(tmp_path / "run"))
+    for heading, table, digits in (
+        ("Omniglot (Table 1)", paper.TABLES["Omniglot"], 1),
+        ("MiniImageNet (Table 1)", paper.TABLES["MiniImageNet"], 2),
+        ("Sinusoid (Table 2)", paper.TABLES["sinusoid"], 2),
+    ):
+        shown = page.table(heading)
+        assert list(shown) == list(table)
+        for method, columns in table.items():
+            for column, (mean, half) in columns.items():
+                printed = f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else "")
+                assert shown[method][f"{column}, paper"] == printed
+                assert shown[method][f"{column}, ours"] == "—"
+                assert printed in text
+    assert shown["MAML"]["K = 5, 10 steps, paper"] == "0.35"
+    assert page.text.count("None of the runs is of these data.") == 3
+
+
+# Ours beside it
+
+
+def test_our_numbers_stand_in_their_cells(tmp_path):
+    a = write(tmp_path / "a", row(), row(mean=0.9666, ci95=0.0071, batch_norm="support batch"))
+    b = write(
+        tmp_path / "b",
+        row("MiniImageNet", mean=0.48123, ci95=0.0184),
+        row("MiniImageNet", "Nearest neighbour", mean=None, batch_norm="training images"),
+        experiment="miniimagenet",
+    )
+    waves = [
+        row("sinusoid", "MAML", f"K = {k}", k / 10 + steps, 0.125, steps=steps, batch_norm=None)
+        for k in (5, 10)
+        for steps in (1, 5, 10)
+    ]
+    waves[2]["diverged"] = 2
+    c = write(tmp_path / "c", *waves, experiment="sinusoid", trained=70_000)
+    text, page = made(tmp_path, a, b, c)
+
+    omniglot = page.table("Omniglot (Table 1)")
+    assert omniglot["MAML"]["5-way 1-shot, paper"] == "98.7 ± 0.4"
+    assert omniglot["MAML"]["5-way 1-shot, ours"] == "98.4 ± 0.5"
+    alone = omniglot["MAML, batch norm from support only"]
+    assert (alone["5-way 1-shot, paper"], alone["5-way 1-shot, ours"]) == ("—", "96.7 ± 0.7")
+    assert list(omniglot)[-2:] == ["MAML", "MAML, batch norm from support only"]
+    images = page.table("MiniImageNet (Table 1)")
+    assert images["MAML"]["5-way 1-shot, ours"] == "48.12 ± 1.84"
+    assert images["Nearest neighbour"]["5-way 1-shot, ours"] == "—"
+    assert "Nearest neighbour: batch norm takes the statistics of training images." in page.text
+
+    errors = page.table("Sinusoid (Table 2)")["MAML"]
+    assert errors["K = 5, 1 step, ours"] == "1.50 ± 0.12"
+    assert errors["K = 5, 10 steps, ours"] == "10.50 ± 0.12, 2 diverged"
+    assert "Diverged tasks are counted and left out of the mean." in page.text
+    assert page.table("Sinusoid (Table 2)", 1)["MAML"]["K = 10, 5 steps"] == "6.00 ± 0.12"
+
+    # the same in Markdown, where each number is a link to its run
+    assert "| 98.7 ± 0.4 | [98.4 ± 0.5](#run-a) |" in text
+    assert '<a id="run-a"></a>\n\n### a' in text
+    # and every link leads somewhere
+    assert set(page.links) == {"#run-a", "#run-b", "#run-c"} <= {f"#{id}" for id in page.ids}
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_what_the_paper_did_not_measure_has_rows_and_tables_too(tmp_path):
+    run = write(
+        tmp_path / "run",
+        row(method="MAML, first order", mean=0.95),
+        row(setting="7-way 2-shot", mean=0.91),
+    )
+    page = made(tmp_path, run)[1]
+    added = page.table("Omniglot (Table 1)")["MAML, first order"]
+    assert (added["5-way 1-shot, paper"], added["5-way 1-shot, ours"]) == ("—", "95.0 ± 0.5")
+    assert page.table("Omniglot (Table 1)", 1) == {"MAML": {"7-way 2-shot": "91.0 ± 0.5"}}
+
+
+def test_markdown_and_html_hold_the_same_tables(tmp_path):
+    runs = [
+        write(tmp_path / name, row(mean=mean), pictures=["curve.png"], n_query=i)
+        for i, (name, mean) in enumerate((("a|b", 0.9), ("c", 0.8)))
+    ]
+    text, page = made(tmp_path, *runs)
+    ours = [table for tables in page.tables.values() for table in tables]
+    theirs = markdown_tables(text)
+    assert len(ours) == len(theirs) == 7
+    for html_table, (head, rule, *rows) in zip(ours, theirs):
+        assert set(rule) == {"---"}
+        assert {len(cells) for cells in (head, rule, *rows)} == {len(html_table[0])}
+        for html_row, cells in zip(html_table, [head, *rows]):
+            plain = [re.sub(r"\[(.*?)\]\(#.*?\)", r"\1", c).replace("<br>", "\n") for c in cells]
+            assert [c.replace("\\", "") for c in plain] == html_row
+
+
+# Several runs
+
+
+def test_seeds_are_one_entry_with_their_spread_apart(tmp_path):
+    means, halves = (0.98, 0.99, 0.964), (0.005, 0.004, 0.009)
+    runs = [
+        write(tmp_path / f"seed-{i}", row(mean=mean, ci95=half), row(mean=m, setting="x"), seed=i)
+        for i, (mean, half, m) in enumerate(zip(means, halves, (0.5, None, 0.5)))
+    ]
+    page = made(tmp_path, *runs)[1]
+    # mean 97.8; mean interval 0.6; sqrt((0.2² + 1.2² + 1.4²) / 2) = 1.311
+    cell = page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"]
+    assert cell == "97.8 ± 0.6 (tasks), ± 1.3 (3 seeds)"
+    assert page.table("Omniglot (Table 1)", 1)["MAML"]["x"] == "—"  # one seed has no number
+    assert "seed-{0,1,2}: accuracy over 600 tasks, seeds 0, 1, 2;" in page.text
+    for i in range(3):
+        assert f"tinymaml train omniglot --seed {i} --data DIR/images" in page.text
+
+
+def test_seeds_of_other_images_or_other_tasks_are_not_one_entry(tmp_path):
+    rows = (row("grocerystore"), row("MiniImageNet"), row("MiniImageNet", mean=0.5, tasks=50))
+    runs = [
+        write(tmp_path / name, one, experiment="miniimagenet", seed=seed)
+        for seed, (name, one) in enumerate(zip("abc", rows))
+    ]
+    page = made(tmp_path, *runs)[1]
+    assert page.table("grocerystore")["MAML"]["5-way 1-shot"] == "98.4 ± 0.5"
+    cell = page.table("MiniImageNet (Table 1)")["MAML"]["5-way 1-shot, ours"]
+    assert cell == "b: 98.40 ± 0.50\nc: 50.00 ± 0.50"
+
+
+def test_the_same_folder_twice_is_one_run(tmp_path, monkeypatch):
+    run = write(tmp_path / "run", row())
+    monkeypatch.chdir(tmp_path)
+    page = made(tmp_path, run, "run", "./run")[1]
+    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"] == "98.4 ± 0.5"
+
+
+@pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        ({"inner_lr": 0.08, "seed": 1}, "seed 0 vs 1; inner lr 0.4 vs 0.08"),
+        ({"trained": 12_870, "seed": 1}, "iterations 60,000 vs 12,870; seed 0 vs 1"),
+        (
+            {"experiment": "omniglot-first-order", "first_order": False},
+            "experiment omniglot vs omniglot-f",
+        ),
+        ({}, "the same settings"),
+    ],
+)
+def test_runs_of_other_settings_share_a_cell_by_name(tmp_path, second, sentence):
+    a = write(tmp_path / "x" / "run", row())
+    b = write(tmp_path / "y" / "run", row(mean=0.95), **second)
+    page = made(tmp_path, a, b)[1]
+    cell = page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"]
+    short = " at 12,870 of 60,000 iterations" * ("trained" in second)
+    assert cell == f"x/run: 98.4 ± 0.5\ny/run: 95.0 ± 0.5{short}"
+    assert f"x/run vs y/run: {sentence}" in page.text
+
+
+def test_rows_of_one_run_that_share_a_cell_are_told_apart(tmp_path):
+    run = write(tmp_path / "run", row(), row(steps=10, mean=0.99))
+    cell = made(tmp_path, run)[1].table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"]
+    assert cell == "steps 3: 98.4 ± 0.5\nsteps 10: 99.0 ± 0.5"
+
+
+def test_a_training_that_fell_short_is_marked_and_its_command_stops_there(tmp_path):
+    pixels = row(method="Class means, raw pixels", mean=0.4, steps=0, batch_norm=None)
+    run = write(tmp_path / "run", row(), pixels, trained=12_870, inner_lr=0.08)
+    page = made(tmp_path, run)[1]
+    table = page.table("Omniglot (Table 1)")
+    assert table["MAML"]["5-way 1-shot, ours"] == "98.4 ± 0.5 at 12,870 of 60,000 iterations"
+    assert table["Class means, raw pixels"]["5-way 1-shot, ours"] == "40.0 ± 0.5"
+    command = "tinymaml train omniglot --steps 12870 --inner-lr 0.08 --seed 0 --data DIR/images"
+    assert sorted(command.split()) == sorted(
+        next(line for line in page.text.splitlines() if "tinymaml train" in line).split()
+    )
+    assert "someone" not in page.text
+
+
+# Other data
+
+
+def test_other_images_never_stand_beside_the_paper(tmp_path):
+    run = write(
+        tmp_path / "run",
+        row("grocerystore", mean=0.5511, batch_norm="query batch"),
+        row("grocerystore", "MAML, first order", "5-way 5-shot", mean=0.61),
+        experiment="miniimagenet",
+    )
+    text, page = made(tmp_path, run)
+    assert page.table("grocerystore") == {
+        "MAML": {"5-way 1-shot": "55.1 ± 0.5", "5-way 5-shot": "—"},
+        "MAML, first order": {"5-way 1-shot": "—", "5-way 5-shot": "61.0 ± 0.5"},
+    }
+    for said in (text, page.text):
+        assert "These images are not MiniImageNet" in said
+        assert "cannot be compared with the paper's" in said
+    for cells in page.table("MiniImageNet (Table 1)").values():
+        assert all(cell == "—" for column, cell in cells.items() if column.endswith("ours"))
+    # not even in the curve, whatever the run says
+    assert "98.7" not in str(page.tables["run"])
+
+
+# A run's section
+
+
+def test_a_section_tells_how_a_run_was_made(tmp_path):
+    csv = "step,meta_loss,validation\n20,1.0,\n500,0.5,0.77\n70000,0.1,0.99\n"
+    run = write(tmp_path / "my run", row(), pictures=["learning_curve.png", "b.png"], csv=csv)
+    text, page = made(tmp_path, run)
+    facts, curve = page.table("my run"), page.table("my run", 1)
+    assert facts["my run"] == {
+        "seed": "0",
+        "training": "60,000 iterations",
+        "time": "90 min",
+        "peak memory": "321 MB",
+        "cores": "2",
+        "last validation": "77.0 at iteration 500",
+        "versions": "tinymaml 0.1.0, numpy 2.4.6",
+    }
+    assert curve == {
+        "0": {"query batch": "20.0 ± 0.0", "query batch, paper": "—"},
+        "1": {"query batch": "98.0 ± 1.0", "query batch, paper": "98.7"},
+    }
+    links = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert [(tmp_path / "page" / unquote(link)).read_bytes() for link in links] == [PNG, PNG]
+    assert {image["alt"] for image in page.images} == {"my run: learning curve", "my run: b"}
+    assert all(
+        image["src"].startswith("data:image/png;base64,iVBORw0KGgp") for image in page.images
+    )
+
+
+def test_unknown_facts_are_unknown(tmp_path):
+    run = write(tmp_path / "run", row(ci95=None))
+    change(run, train_seconds=None, peak_memory_mb=None, cores=None, curves={})
+    page = made(tmp_path, run)[1]
+    facts = page.table("run")["run"]
+    assert [facts[key] for key in ("time", "peak memory", "cores")] == ["unknown"] * 3
+    assert facts["last validation"] == "—"
+    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"] == "98.4"
+
+
+def test_only_pictures_are_taken(tmp_path):
+    run = write(tmp_path / "run", row(), pictures=["good.png"])
+    (run / "page.png").write_bytes(b"<svg onload=alert(1)>")
+    (run / "large.png").write_bytes(PNG + bytes(5 << 20))
+    (run / "folder.png").mkdir()
+    (run / "other.gif").write_bytes(b"GIF89a")
+    text, page = made(tmp_path, run)
+    assert len(page.images) == 1 and text.count("![") == 1
+    assert "too large: folder.png, large.png, page.png." in page.text
+
+
+# Files that are not trusted
+
+
+def change(run, **results):
+    content = json.loads((run / "results.json").read_text()) | results
+    dump(run / "results.json", content)
+
+
+def test_hostile_texts_stay_texts(tmp_path):
+    folder = tmp_path / "<b>|`$(x)`"
+    run = write(
+        folder,
+        row(method=HOSTILE, setting=HOSTILE),
+        row(data=HOSTILE, method=HOSTILE, batch_norm=HOSTILE),
+        pictures=['"><img src=x>](y).png'],
+    )
+    change(
+        run,
+        protocol=HOSTILE,
+        versions={HOSTILE: HOSTILE},
+        curves={HOSTILE: {"mean": [0.5], "ci95": [0.1], "diverged": [0]}},
+    )
+    text, page = made(tmp_path, run)
+    assert page.tags <= set(
+        "html head meta title style body main h1 h2 h3 p a ul li div table caption thead tbody tr "
+        "th td pre code figure img br".split()
+    )
+    shown = HOSTILE.replace("\u202e\ud800\n", " ").replace("  ", " ")
+    assert page.text.count(shown) >= 6
+    assert all(image["src"].startswith("data:image/png") for image in page.images)
+    tags = re.findall(r"(?<!\\)<[^>]*>", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    assert set(tags) == {'<a id="run-b-x">', "</a>"}
+    assert "\u202e" not in text + page.text and "\n# head" not in text
+    for head, *rows in markdown_tables(text):
+        assert {len(cells) for cells in rows} == {len(head)}
+    assert "[x](" not in text and "\\[x\\](javascript" in text
+
+
+def test_hostile_settings_cannot_leave_the_command(tmp_path):
+    run = write(tmp_path / "run", row(), **{"resize": "$(rm -rf ~)\n```\n", "a b;": 1})
+    text, _ = made(tmp_path, run)
+    line = next(line for line in text.splitlines() if line.startswith("tinymaml train"))
+    assert "'$(rm -rf ~) ``` '" in line and "'--a b;' 1" in line
+    assert text.count("\n```\n") == 1
+
+
+def test_every_missing_or_damaged_file_is_one_sentence_that_names_it(tmp_path):
+    run = write(tmp_path / "run", row(), csv="step,validation\n20,0.5\n")
+    good = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    def refused():
+        with pytest.raises(UserError) as error:
+            report([run], tmp_path / "page")
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+        assert not (tmp_path / "page").exists()
+        return str(error.value)
+
+    for name in ("results.json", "config.json"):
+        (run / name).unlink()
+        assert f"{name} is missing" in refused()
+        deep = b"[" * 100_000
+        for damage in (b"", b"{", b"[]", b"\xff\xfe", b"null", good[name][:-20], deep):
+            (run / name).write_bytes(damage)
+            assert name in refused()
+        with open(run / name, "wb") as file:
+            file.truncate(1 << 40)
+        assert f"{name} is larger than 16 MB" in refused()
+        (run / name).write_bytes(good[name])
+    for damage in (b"step,validation\n1,x\n", b"\xff", b"step\n1,2\n", b"step\n" + b"1" * 200_000):
+        (run / "metrics.csv").write_bytes(damage)
+        assert "metrics.csv cannot be read" in refused()
+    (run / "metrics.csv").write_bytes(good["metrics.csv"])
+    report([run], tmp_path / "page")
+
+
+def test_results_of_before_are_to_be_evaluated_again(tmp_path):
+    run = write(tmp_path / "run", row())
+    results = json.loads((run / "results.json").read_text())
+    del results["rows"]
+    dump(run / "results.json", results)
+    with pytest.raises(UserError, match=r"results.json has no 'rows'.*`tinymaml evaluate .*run`"):
+        report([run], tmp_path / "page")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["rows", 0, "mean"], "0.9"),
+        (["rows", 0, "mean"], True),
+        (["rows", 0, "mean"], 10**400),
+        (["rows", 0, "mean"], 1e300),
+        (["rows", 0, "method"], ["MAML"]),
+        (["rows", 0, "steps"], -1),
+        (["rows", 0], 3),
+        (["rows"], {}),
+        (["curves"], []),
+        (["curves", "query batch"], 1),
+        (["curves", "query batch", "mean"], [0.5]),
+        (["curves", "query batch", "mean"], [0.5, {}]),
+        (["curves", "query batch", "diverged"], [None, None]),
+        (["paper", "query batch"], 0.98),
+        (["paper", "query batch", "1"], "98.7"),
+        (["metric"], "taste"),
+        (["settings", "inner_lr"], 0.5),
+        (["settings", "more"], {}),
+        (["experiment"], "sinusoid"),
+        (["seed"], None),
+        (["trained_steps"], 1.5),
+        (["versions", "numpy"], 2),
+        (["protocol"], None),
+        (["cores"], "2"),
+    ],
+)
+def test_results_of_another_form_are_refused(tmp_path, keys, value):
+    run = write(tmp_path / "run", row())
+    results = json.loads((run / "results.json").read_text())
+    part = results
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    dump(run / "results.json", results)
+    with pytest.raises(UserError, match=r"results\.json"):
+        report([run], tmp_path / "page")
+    # and each key is needed
+    if isinstance(keys[-1], str) and keys[-1] not in ("query batch", "1", "numpy", "more"):
+        del part[keys[-1]]
+        dump(run / "results.json", results)
+        with pytest.raises(UserError, match=r"results\.json"):
+            report([run], tmp_path / "page")
+
+
+def test_a_repeated_row_is_refused(tmp_path):
+    run = write(tmp_path / "run", row(), copy.copy(row(mean=0.1)))
+    with pytest.raises(UserError, match=r"row 2 of .*results\.json repeats"):
+        report([run], tmp_path / "page")
+
+
+def test_numbers_that_are_none_are_dashes(tmp_path):
+    run = write(tmp_path / "run", row(mean=float("nan")))
+    change(run, train_seconds=float("inf"))
+    page = made(tmp_path, run)[1]
+    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"] == "—"
+    assert page.table("run")["run"]["time"] == "unknown"
+
+
+# Writing
+
+
+def test_the_page_is_the_same_every_time_and_never_half_written(tmp_path):
+    run = write(tmp_path / "run", row())
+    before = made(tmp_path, run)[0]
+    assert made(tmp_path, run)[0] == before
+    (tmp_path / "page" / ".report.md.part").mkdir()  # in the way of writing
+    with pytest.raises(UserError, match=r"cannot write .*report\.md"):
+        report([run], tmp_path / "page")
+    assert (tmp_path / "page" / "report.md").read_text() == before
+
+
+def test_a_file_in_the_way_of_the_folder(tmp_path):
+    (tmp_path / "page").write_text("")
+    with pytest.raises(UserError, match="choose another --out"):
+        report([write(tmp_path / "run", row())], tmp_path / "page")
+
+
+def test_html_is_one_file_that_loads_nothing(tmp_path):
+    made(tmp_path, write(tmp_path / "run", row(), pictures=["curve.png"]))
+    text = (tmp_path / "page" / "report.html").read_text()
+    assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
+    assert "<title>Results beside the paper&#x27;s</title>" in text
+    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
+    assert "default-src 'none'" in text
+    assert not re.search(r"<(script|link|iframe|object)|https?:|url\(|@import", text)

@@ -1,0 +1,146 @@
+"""What a folder of images holds, as text and as a contact sheet."""
+
+import hashlib
+import warnings
+
+import numpy as np
+
+from . import plots
+from .errors import UserError
+from .tasks import Batch, ImageEpisodes, Task, miniimagenet, omniglot
+from .tasks.omniglot_source import CHARACTERS, drawings, source
+
+#: Of the drawings that Lake et al. published
+OMNIGLOT_DIGEST = "75a36f7ce605ee617d0c45021613841aec979e079f71594e885aba52a7c003ce"
+
+
+def datasheet(name, root=None, out=None):
+    """Check a data set and describe it: counts, a digest of its content, a picture of episodes.
+
+    The digest is of the images and not of the files: it is the same from a zip, from folders and
+    from any other layout that holds the same images.
+
+    Parameters
+    ----------
+    name : {"omniglot", "miniimagenet"}
+    root : str or path, optional
+        Its folder; without it, the environment variable ``TINYMAML_DATA``.
+    out : str or path, optional
+        Where the contact sheet goes, a PNG of an episode each of training, validation and test;
+        ``NAME-episodes.png`` in the current folder if not given.
+
+    Returns
+    -------
+    str
+        Where the data is and in which layout; of each split the numbers of classes and images and
+        the memory they take; the digest; where the contact sheet is.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown, the data is incomplete or damaged, or the contact sheet cannot be
+        written.
+
+    Examples
+    --------
+    >>> print(datasheet("omniglot", "data/omniglot"))  # doctest: +SKIP
+    Omniglot
+    data: data/omniglot
+    layout: images_background.zip, images_evaluation.zip
+    ...
+    """
+    if name not in _SHEETS:
+        raise UserError(f"data set {name!r} is unknown; choose {' or '.join(_SHEETS)}")
+    out = out or f"{name}-episodes.png"
+    lines, images, rotate = _SHEETS[name](root)
+    tasks = _episodes(images.values(), rotate)
+    plots.save(
+        out, lambda axes: plots.contact_sheet(tasks, list(images), ax=axes[0]), width=8, height=9
+    )
+    return "\n".join([*lines, f"contact sheet: {out}"])
+
+
+def _omniglot(root):
+    loaded = omniglot.load(root)
+    folder = omniglot.find(root)
+    paths = {part: source(folder, part) for part in CHARACTERS}
+    kinds, notes = {}, []
+    for kind in ("random", "lake", "vinyals"):
+        try:
+            kinds[kind] = omniglot.splits(loaded, kind, root)
+        except UserError as error:
+            notes.append(f"no {kind} split: {error}")
+    table = {f"{kind} {split}": images[split] for kind, images in kinds.items() for split in images}
+    digest = hashlib.sha256()
+    for part, path in paths.items():
+        for ink in drawings(path, part):
+            digest.update(np.packbits(ink.reshape(len(ink), -1), axis=-1))
+    published = digest.hexdigest() == OMNIGLOT_DIGEST
+    verdict = "the published ones" if published else f"not the published ones, {OMNIGLOT_DIGEST}"
+    layout = ", ".join(str(path.relative_to(folder)) for path in paths.values())
+    lines = [
+        *_head("Omniglot", folder, layout),
+        *_table(table),
+        *notes,
+        "",
+        f"sha256 of the drawings at full size: {digest.hexdigest()}, {verdict}",
+    ]
+    return lines, kinds["random"], True
+
+
+def _miniimagenet(root):
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        data = miniimagenet.load(root)
+    digest = hashlib.sha256()
+    for split, classes in data.images.items():
+        for name, images in zip(data.names[split], classes):
+            head = f"{split} {name} {images.shape}\n"
+            digest.update(head.encode(errors="surrogateescape"))  # as folders' names may be
+            digest.update(np.ascontiguousarray(images))
+    lines = [
+        *_head(data.title, miniimagenet.find(root), data.layout),
+        *_table(data.images),
+        *(f"note: {note.message}" for note in notes),
+        "",
+        f"sha256 of splits, class names and images: {digest.hexdigest()}",
+    ]
+    return lines, data.images, False
+
+
+_SHEETS = {"omniglot": _omniglot, "miniimagenet": _miniimagenet}
+
+
+def _head(title, path, layout):
+    return [title, f"data: {path}", f"layout: {layout}", ""]
+
+
+def _table(splits):
+    """Lines of a table: for each split its images, a list of classes."""
+    rows = [("split", "classes", "images", "per class", "memory")]
+    for split, classes in splits.items():
+        counts = [len(images) for images in classes]
+        fewest, most = min(counts), max(counts)
+        megabytes = sum(images.nbytes for images in classes) / 1e6
+        each = str(most) if fewest == most else f"{fewest}..{most}"
+        rows.append((split, str(len(counts)), str(sum(counts)), each, f"{megabytes:.1f} MB"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+
+
+def _episodes(splits, rotate):
+    """One episode of each split, 5-way with 5 support and 10 query images, or what there is."""
+    splits = list(splits)
+    fewest_classes = min(map(len, splits))
+    fewest_images = min(len(images) for classes in splits for images in classes)
+    n_way = max(2, min(5, fewest_classes))
+    k_shot = max(1, min(5, fewest_images // 3))
+    n_query = max(1, min(10, fewest_images - k_shot))
+    tasks = []
+    for classes in splits:
+        episodes = ImageEpisodes(classes, n_way, k_shot, n_query, rotate)
+        tasks.append(episodes.sample(np.random.default_rng(0), 1))
+    support, query = (Batch(*map(np.concatenate, zip(*batches))) for batches in zip(*tasks))
+    return Task(support, query)
