@@ -11,7 +11,15 @@ version = re.search(r'__version__ = "(.+)"', source).group(1)
 
 extras = {
     "gpu": ["cupy-cuda12x>=13; platform_system != 'Darwin'"],
-    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "pillow>=10"],
+    "images": ["pillow>=10", "h5py>=3.8", "pyarrow>=15"],
+    "test": [
+        "pytest>=8",
+        "hypothesis>=6.100",
+        "ruff>=0.6",
+        "pillow>=10",
+        "h5py>=3.8",
+        "pyarrow>=15",
+    ],
     "reference": ["torch>=2.2", "jax>=0.4.30", "autograd>=1.7"],
     "notebooks": ["jupyterlab>=4", "nbconvert>=7", "ipywidgets>=8"],
 }

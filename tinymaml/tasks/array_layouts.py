@@ -62,9 +62,9 @@ def _cache(path):
 
 
 def _indices(path, name, rows, count):
-    if type(rows) not in (list, tuple, np.ndarray) or not 0 < len(rows) <= count:
+    rows = _list(rows, count)
+    if not rows:
         raise UserError(f"{path}: class_dict[{name!r}] is no list of numbers of the {count} images")
-    rows = rows.tolist() if type(rows) is np.ndarray else rows
     if not all(type(row) is int and 0 <= row < count for row in rows):
         raise UserError(
             f"{path}: class_dict[{name!r}] holds something other than numbers of the "
@@ -87,9 +87,9 @@ def _category_splits(folder, found):
 def _category_split(path):
     data = _text_keys(path, read_pickle(path))
     images, labels = _images(path, data.get("data"), "data"), data.get("labels")
-    if type(labels) not in (list, np.ndarray) or len(labels) != len(images):
+    labels = _list(labels, len(images))
+    if len(labels) != len(images):
         raise UserError(f"{path}: labels is no list of one label for each image")
-    labels = labels.tolist() if type(labels) is np.ndarray else labels
     named = _text_keys(path, data.get("catname2label", {})).items()
     names = {number: name for name, number in named if type(number) is int}
     names, numbered = class_names(path, labels, names)
@@ -97,6 +97,13 @@ def _category_split(path):
     for row, name in enumerate(names):
         rows[name].append(row)
     return _split(images, {name: np.array(rows[name]) for name in rows}, numbered)
+
+
+def _list(values, most):
+    """A list of at most so many values, tuple or array as list, or nothing if it is none."""
+    if isinstance(values, np.ndarray) and values.ndim == 1 and len(values) <= most:
+        return values.tolist()
+    return values if type(values) in (list, tuple) and len(values) <= most else []
 
 
 def _text_keys(path, data):
@@ -147,7 +154,8 @@ def _hdf5(path, labels):
     with _datasets(path) as datasets:
         counts = {name: datasets(name).shape[0] for name in names}
         # A file may name the same bytes again and again.
-        check_size(f"{path}, read,", sum(datasets(name).nbytes for name in names), _size(path))
+        total = sum(datasets(name).nbytes for name in names)
+        check_size(f"{path}, read,", total, path.stat().st_size)
 
     def read(size):
         with _datasets(path) as datasets:
@@ -156,13 +164,10 @@ def _hdf5(path, labels):
     return Split(counts, read)
 
 
-def _size(path):
-    return path.stat().st_size
-
-
 def _hdf5_names(path):
+    data = read_file(path, MAX_LABELS_BYTES)
     try:
-        labels = json.loads(read_file(path, MAX_LABELS_BYTES))
+        labels = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged or no JSON; get it again") from error
     if not isinstance(labels, list) or not labels:
@@ -211,14 +216,11 @@ def _plain(dataset, path):
     """The dataset, if its bytes lie in this file as they are, so that it is as large as it says."""
     where = f"{path}: {dataset.name}"
     _check_images(where, dataset.shape, dataset.dtype)
-    start = dataset.id.get_offset()
-    if dataset.chunks or dataset.external or dataset.is_virtual or start is None:
+    if dataset.id.get_offset() is None:  # there is no one place in this file that holds it
         raise UserError(
             f"{where} is compressed, in pieces or in other files; "
             "write it anew by create_dataset(name, data=images)"
         )
-    if start + dataset.nbytes > _size(path):
-        raise UserError(f"{where} is cut short; get the file again")
     return dataset
 
 

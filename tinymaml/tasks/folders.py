@@ -187,7 +187,7 @@ def safe(name):
     """
     parts = name.split("/")
     fine = len(name) <= MAX_PATH and name.isprintable() and "\\" not in name
-    fine = fine and ":" not in parts[0]  # a drive
+    fine = fine and name[1:2] != ":"  # a drive
     if not fine or any(part in ("", ".", "..") for part in parts):
         raise UserError(f"the path {name[:80]!r} leads out of its folder or is no path")
     return name

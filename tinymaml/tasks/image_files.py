@@ -244,7 +244,7 @@ def _load(name, data):
         if image.mode not in _MODES:
             raise UserError(f"{name} has more than 8 bits a channel; save it with 8")
         if image.format == "PNG":
-            image.verify()  # of checksums, which loading does not look at, and after which it ends
+            image.verify()  # the checksums, which loading does not look at; that ends this image
             image = pillow().open(io.BytesIO(data), formats=_FORMATS)
         elif _scans(data) > MAX_SCANS:
             raise UserError(f"{name} goes over the image more than {MAX_SCANS} times; save it anew")

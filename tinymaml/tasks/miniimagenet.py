@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -225,12 +226,16 @@ def _zip_folders(zipped, title):
 def _disjoint_names(folder, splits):
     """The names of the classes of each split, which no two splits may share."""
     names = {split: sorted(splits[split].counts) for split in SPLITS}
+    for split in SPLITS:
+        if not names[split]:
+            raise UserError(f"{folder}: {split} has no classes; get the set again")
+    counts = Counter(name for split in SPLITS for name in names[split])
+    shared = sorted(name for name, count in counts.items() if count > 1)
     numbered = all(split.numbered for split in splits.values())
-    if numbered and [*map(len, names.values())] == [*map(len, CLASSES.values())]:
-        # In the published numbers of classes, equal numbers are not equal classes.
+    if shared and numbered and [*map(len, names.values())] == [*map(len, CLASSES.values())]:
+        # With the published numbers of classes, each part has numbered its own.
         return {split: [f"{split} {name}" for name in names[split]] for split in SPLITS}
-    seen = [name for split in names.values() for name in split]
-    if shared := sorted({name for name in seen if seen.count(name) > 1}):
+    if shared:
         few = ", ".join(shared[:3]) + (" ..." if len(shared) > 3 else "")
         advice = "write names as labels if each part numbers its own" if numbered else "get another"
         raise UserError(
