@@ -7,7 +7,7 @@ import numpy as np
 from .backend import asarray
 from .ops import sum_to
 from .structure import leaves, match, names, rebuild
-from .tensor import Tensor, recording
+from .tensor import DERIVATIVE, Tensor, recording
 
 
 def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=False):
@@ -49,7 +49,7 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
     """
     targets = _tensors(inputs, "inputs")
     seeds = _seeds(outputs, grad_outputs, create_graph)
-    with recording(create_graph):
+    with recording(DERIVATIVE if create_graph else False):
         cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
     gradients = []
     taken = set() if grad_outputs is None else {_memory(g) for _, g in seeds}

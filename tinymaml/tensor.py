@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import threading
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,10 +20,11 @@ import numpy as np
 from . import backend
 
 _order = itertools.count()  # creation order is a topological order: arguments come before results
+DERIVATIVE = "derivative"  # what recording is while grad() walks back: it marks the nodes
 
 
 class _State(threading.local):
-    recording = True
+    recording = True  # or False, or DERIVATIVE
     trace = None  # a list while checks.py listens to the ops that run
 
 
@@ -41,19 +43,22 @@ class Node:
     args : list or tuple
         The positional arguments: a ``Tensor`` where a derivative needs the values, a ``Node``
         (which still has ``shape`` and ``dtype``) where none does, anything else as it came.
-    static : dict
-        Its keyword arguments: axes, shapes, indices; never differentiated.
+    static : dict or weakref.ref
+        Its keyword arguments: axes, shapes, indices; never differentiated. Where there is no op, a
+        weak reference to the values: pictures show them if they still exist.
     y : array or None
         The raw result, where a derivative needs it.
     shape, dtype
         Of the result.
+    recorded : bool or str
+        ``DERIVATIVE`` if :func:`tinymaml.grad` recorded it on its walk back, True otherwise.
     order : int
         Grows with every node made, so sorting by it sorts the graph topologically.
     """
 
-    __slots__ = ("args", "dtype", "op", "order", "parents", "shape", "static", "y")
+    __slots__ = ("args", "dtype", "op", "order", "parents", "recorded", "shape", "static", "y")
 
-    def __init__(self, op, parents, args, static, y, shape, dtype):
+    def __init__(self, op, parents, args, static, y, shape, dtype, recorded=True):
         self.op = op
         self.parents = parents
         self.args = args
@@ -61,6 +66,7 @@ class Node:
         self.y = y
         self.shape = shape
         self.dtype = dtype
+        self.recorded = recorded
         self.order = next(_order)
 
     @property
@@ -72,6 +78,25 @@ class Node:
             f"np.{ufunc.__name__} met an argument whose values were not kept, since the derivative "
             "gives it a name that begins with an underscore; rename it where the op is made"
         )
+
+
+def ancestors(nodes):
+    """Return the nodes and all that they were made from, oldest first.
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> x = tm.tensor(3.0, requires_grad=True)
+    >>> [node.op.name if node.op else "leaf" for node in ancestors([(x * x + 1).node])]
+    ['leaf', 'multiply', 'add']
+    """
+    found, stack = set(), list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack += [parent for parent in node.parents if parent is not None]
+    return sorted(found, key=lambda node: node.order)
 
 
 class Tensor:
@@ -140,12 +165,19 @@ class Tensor:
         return Tensor(self.data)
 
     def __repr__(self):
-        values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
+        """One line, so that parameters print as a table: the values, or what they are like."""
+        if 0 < self.size <= 10:
+            what = " ".join(np.array2string(self.numpy(), separator=", ").split())
+        else:
+            what = f"shape={self.shape}"
+            if self.size and self.dtype.kind in "biuf":
+                for statistic in ("min", "mean", "max"):
+                    what += f", {statistic}={float(getattr(self.data, statistic)()):.3g}"
         dtype = "" if self.dtype == np.float64 else f", dtype={self.dtype.name}"
         made = ""
         if self.node is not None:
             made = f", op={self.node.op.name}" if self.node.op else ", requires_grad=True"
-        return f"Tensor({values}{dtype}{made})"
+        return f"Tensor({what}{dtype}{made})"
 
     def __format__(self, spec):
         return format(self.item(), spec) if spec else str(self)
@@ -332,7 +364,7 @@ def leaf(array):
             f"a gradient needs floating-point numbers but the data are {array.dtype.name}; "
             "pass dtype=float, or leave requires_grad out"
         )
-    return Node(None, (), (), None, None, array.shape, array.dtype)
+    return Node(None, (), (), weakref.ref(array), None, array.shape, array.dtype)
 
 
 def raw(x):
@@ -352,7 +384,7 @@ def as_arrays(parts, kinds=LISTS_AND_NUMBERS):
 
 @contextmanager
 def recording(on):
-    """Switch recording on or off inside a ``with`` block, in this thread."""
+    """Switch recording on (True or DERIVATIVE) or off inside a ``with`` block, in this thread."""
     before = state.recording
     state.recording = on
     try:
@@ -462,7 +494,8 @@ def op(forward, *vjps, name=None, joint=None):
         if isinstance(y, scalar):  # NumPy turns 0-d results into scalars; tensors hold arrays
             y = np.asarray(y)
         active &= differentiable
-        if not active or not state.recording:
+        recorded = state.recording
+        if not active or not recorded:
             return Tensor(y)
         key = (active, len(args))
         keep_y, dropped = plans.get(key) or plan(*key)
@@ -472,7 +505,7 @@ def op(forward, *vjps, name=None, joint=None):
                 if hasattr(args[i], "shape"):
                     args[i] = parents[i] or _shape_only(args[i])
         y_kept = y if keep_y else None
-        return Tensor(y, Node(apply, parents, args, static, y_kept, y.shape, y.dtype))
+        return Tensor(y, Node(apply, parents, args, static, y_kept, y.shape, y.dtype, recorded))
 
     apply.name = apply.__name__ = apply.__qualname__ = name
     apply.forward = forward
@@ -487,4 +520,6 @@ def op(forward, *vjps, name=None, joint=None):
 
 def _shape_only(a):
     """Return something with the shape and dtype of ``a`` that does not hold its values."""
-    return Node(None, (), (), None, None, a.shape, a.dtype)
+    if isinstance(a, np.generic):
+        return a
+    return Node(None, (), (), weakref.ref(raw(a)), None, a.shape, a.dtype)
