@@ -175,6 +175,27 @@ def test_cupy_without_cupy_is_one_sentence_with_the_command(capsys):
     assert "CuPy is not installed" in said and "pip install" in said
 
 
+def test_a_report_of_two_seeds(capsys, tmp_path):
+    for seed in (0, 1):
+        assert call("train", "sinusoid", "--steps", 100, "--seed", seed, "--out", f"run{seed}") == 0
+    assert call("report", "run0", "run1", "--out", "page") == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["page/report.md", "page/report.html"]
+    text = (tmp_path / "page/report.md").read_text()
+    assert "(2 seeds)" in text and "at 100 of 70,000 iterations" in text
+    assert "holds no run" in refused(capsys, "report", "nowhere")
+
+
+def test_the_images_of_a_folder_are_checked_and_shown(capsys, characters, tmp_path):
+    assert call("data", "omniglot", "--root", characters, "--out", "page.png") == 0
+    said = capsys.readouterr().out
+    assert ["random", "train", "1100", "22000", "20"] in [
+        row.split()[:5] for row in said.splitlines()
+    ]
+    assert "not the published ones" in said
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert "nowhere" in refused(capsys, "data", "miniimagenet", "--root", "nowhere")
+
+
 def test_help_and_version(capsys):
     assert call("train", "omniglot", "--help") == 0
     assert "--inner-lr" in capsys.readouterr().out

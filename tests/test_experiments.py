@@ -91,6 +91,19 @@ def test_the_inductive_score_is_the_share_of_right_answers_by_support_statistics
             assert column[t, -1] == np.mean(answers == query.y)
 
 
+def test_both_protocols_on_another_array_library():
+    """Scores on the stand-in for CuPy, as on NumPy."""
+    experiment = Omniglot(n_way=3)
+    images = np.random.default_rng(2).integers(0, 256, (4, 8, 28, 28, 1), np.uint8)
+    experiment.keep(dict.fromkeys(("train", "val", "test"), images))
+    results = []
+    for name in ("numpy", "strict"):
+        with tm.use_backend(name):
+            params = experiment.model.init(experiment.rng("weights"))
+            results.append(experiment.test(params, 12)["rows"])
+    assert results[0] == results[1]
+
+
 def test_training_without_inner_steps_is_training_on_the_points_of_all_tasks_together():
     experiment = EXPERIMENTS["sinusoid-pretrained"]
     params = experiment.model.init(experiment.rng("weights"))

@@ -25,6 +25,9 @@ def row(data="Omniglot", method="MAML", setting="5-way 1-shot", mean=0.984, ci95
     )
 
 
+METRICS = "step,seconds,meta_loss,validation,diverged\n"
+
+
 def write(folder, *rows, experiment="omniglot", trained=60_000, pictures=(), csv="", **changes):
     """Write a run's folder with these rows; other arguments are settings."""
     folder.mkdir(parents=True)
@@ -353,7 +356,7 @@ def test_other_images_never_stand_beside_the_paper(tmp_path):
 
 
 def test_a_section_tells_how_a_run_was_made(tmp_path):
-    csv = "step,meta_loss,validation\n20,1.0,\n500,0.5,0.77\n70000,0.1,0.99\n"
+    csv = METRICS + "20,1,1.0,,\n500,9,0.5,0.77,0\n70000,99,0.1,0.99,0\n"
     run = write(tmp_path / "my run", row(), pictures=["learning_curve.png", "b.png"], csv=csv)
     text, page = made(tmp_path, run)
     facts, curve = page.table("my run"), page.table("my run", 1)
@@ -446,7 +449,7 @@ def test_hostile_settings_cannot_leave_the_command(tmp_path):
 
 
 def test_every_missing_or_damaged_file_is_one_sentence_that_names_it(tmp_path):
-    run = write(tmp_path / "run", row(), csv="step,validation\n20,0.5\n")
+    run = write(tmp_path / "run", row(), csv=METRICS + "20,1,1.0,0.5,0\n")
     good = {path.name: path.read_bytes() for path in run.iterdir()}
 
     def refused():
@@ -467,7 +470,8 @@ def test_every_missing_or_damaged_file_is_one_sentence_that_names_it(tmp_path):
             file.truncate(1 << 40)
         assert f"{name} is larger than 16 MB" in refused()
         (run / name).write_bytes(good[name])
-    for damage in (b"step,validation\n1,x\n", b"\xff", b"step\n1,2\n", b"step\n" + b"1" * 200_000):
+    head = METRICS.encode()
+    for damage in (head + b"1,1,x,,\n", b"\xff", b"step\n1,2\n", head + b"1" * 200_000):
         (run / "metrics.csv").write_bytes(damage)
         assert "metrics.csv cannot be read" in refused()
     (run / "metrics.csv").write_bytes(good["metrics.csv"])

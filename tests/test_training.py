@@ -194,7 +194,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("omniglot", {"k_shot": 11}, "--k-shot 11 and --n-query 11 take more"),
         ("chess", {}, "'chess' is unknown; choose one of sinusoid, "),
         ("sinusoid", {"inner_steps": -1}, "--inner-steps is -1"),
-        ("omniglot", {"split": "alphabet"}, "--split is 'alphabet'; choose random, vinyals or lake"),
+        (
+            "omniglot",
+            {"split": "alphabet"},
+            "--split is 'alphabet'; choose random, vinyals or lake",
+        ),
         ("omniglot", {"resize": "bicubic"}, "choose nearest or lanczos"),
         ("omniglot", {"test_query": 20}, "--test-query 20 take more"),
         ("miniimagenet", {"image_size": 8}, "--image-size is 8; give 16 to 512"),

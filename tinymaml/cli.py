@@ -8,12 +8,14 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import suppress
 
 import numpy as np
 
 from . import __version__, backend
 from .errors import UserError
 from .experiments import EXPERIMENTS, flag, from_config
+from .interrupts import CtrlC
 from .runs import Run
 from .training import train
 
@@ -41,20 +43,27 @@ HELP = {
 
 
 def main(argv=None):
-    """Run the command line; returns the exit code: 2 for bad input, 130 for Ctrl-C."""
+    """Run the command line; returns the exit code: 2 for bad input, 130 if a training was stopped.
+
+    Ctrl-C outside of a training is let through.
+    """
     arguments = _parser().parse_args(argv)
     warnings.showwarning = _warn
     try:
         return arguments.run(arguments)
     except UserError as error:
-        print(f"tinymaml: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ntinymaml: stopped", file=sys.stderr)
-        return 130
+        reason = str(error)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # such as a full disk below our own output
+        reason = str(error)
+    except MemoryError as error:
+        reason = f"not enough memory: {error}"
+    reason = reason if len(reason) <= 1000 else f"{reason[:1000]}..."  # it may quote a hostile file
+    with suppress(OSError):
+        print(f"tinymaml: {reason}", file=sys.stderr)
+    return 2
 
 
 def _warn(message, category, *_):
@@ -65,12 +74,19 @@ def _warn(message, category, *_):
 def console():
     """Run the command line as a program of its own, and leave it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to end is as Ctrl-C
-    code = main()
-    if code == 130:
-        # Not by way of sys.exit, which would wait for threads whose results nobody wants any more.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    with CtrlC() as ctrl_c:
+        ctrl_c.raised, code = True, 130
+        try:
+            code = main()
+        except (Exception, KeyboardInterrupt):
+            if not ctrl_c.pressed:
+                raise
+            print("\ntinymaml: stopped", file=sys.stderr)
+        if code == 130:
+            # Not by sys.exit, which would wait for threads whose results nobody wants any more.
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(code)
     sys.exit(code)
 
 
@@ -185,8 +201,7 @@ def _train(arguments):
     experiment = _resumed(run, name, given) if arguments.resume else from_config(name, given)
     data = None
     if experiment.needs_data:
-        known = run.read_json("config.json").get("data") if arguments.resume else None
-        data = arguments.data or known
+        data = arguments.data or (_data_of(run) if arguments.resume else None)
         if getattr(arguments, "download", False):
             data = experiment.download(data)
         data = experiment.load_data(data)
@@ -228,9 +243,19 @@ def _experiment(run):
     """Return the name of the experiment that a run's folder says it is of, and the experiment."""
     config = run.read_json("config.json")
     name, settings = config.get("experiment"), config.get("settings")
-    if not isinstance(settings, dict):
-        raise UserError(f"{run / 'config.json'} has no settings; it is not a run of tinymaml")
+    if not isinstance(name, str) or not isinstance(settings, dict):
+        raise UserError(
+            f"{run / 'config.json'} has no experiment and settings; it is not a run of tinymaml"
+        )
     return name, from_config(name, settings)
+
+
+def _data_of(run):
+    """Return the folder of the images that a run was trained on."""
+    data = run.read_json("config.json").get("data")
+    if data is not None and not isinstance(data, str):
+        raise UserError(f"{run / 'config.json'} has no folder as its data; give it with --data")
+    return data
 
 
 def _evaluate(arguments):
@@ -240,15 +265,15 @@ def _evaluate(arguments):
     run = Run(arguments.folder)
     name, experiment = _experiment(run)
     if experiment.needs_data:
-        experiment.load_data(arguments.data or run.read_json("config.json").get("data"))
+        experiment.load_data(arguments.data or _data_of(run))
     reached = run.load(experiment.model.init(experiment.rng("weights")))
     return _test(name, experiment, run, reached, arguments.tasks)
 
 
 def _test(name, experiment, run, reached, n_tasks):
     started = time.perf_counter()
+    metrics = run.read_metrics()  # if they are damaged, say so before the test
     results = experiment.test(reached.params, n_tasks)
-    metrics = run.read_metrics()
     results |= {
         "experiment": name,
         "settings": experiment.config(),

@@ -197,4 +197,4 @@ def save(path, draw, width=7.0, height=4.5, panels=(1, 1)):
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(list(figure.subplots(*panels, squeeze=False).flat))
     with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+        figure.savefig(file, format="png", dpi=110)

@@ -7,8 +7,12 @@ Nothing is pickled: JSON, CSV and npz, which other programs can read.
 import csv
 import io
 import json
+import math
 import os
+import stat
+import zipfile
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +23,9 @@ from .errors import UserError
 from .tensor import tensor
 
 FORMAT = "tinymaml checkpoint 2"
+COLUMNS = ("step", "seconds", "meta_loss", "validation", "diverged")  # of the metrics
+MOST_TEXT = 16 * 2**20  # bytes of a JSON or CSV file, of which a run writes less than one
+MOST_READ = 2**20  # bytes of a checkpoint at once: its directory, its numbers
 
 
 @contextmanager
@@ -44,7 +51,7 @@ def replacing(path):
         os.replace(part, path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}; make room or choose another --out"
+            f"cannot write {path}: {error.strerror or error}; make room or choose another --out"
         ) from error
     finally:
         with suppress(OSError):
@@ -110,13 +117,13 @@ class Run:
         """Read a JSON object of the run; UserError if it is missing or damaged."""
         path = self / name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(self._text(name))
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.path} holds no run: {name} is missing; give the folder that --out named"
             ) from error
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path} cannot be read as JSON: {error}") from error
+            raise UserError(f"{path} cannot be read as JSON: {_brief(error)}") from error
         if not isinstance(content, dict):
             raise UserError(f"{path} should hold a JSON object, but holds {type(content).__name__}")
         return content
@@ -124,27 +131,33 @@ class Run:
     def write_metrics(self, rows):
         """Write the metrics, a list of dicts with the same keys, as CSV."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, rows[0].keys() if rows else ["step"], lineterminator="\n")
+        writer = csv.DictWriter(text, rows[0].keys() if rows else COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         with replacing(self / "metrics.csv") as file:
             file.write(text.getvalue().encode())
 
     def read_metrics(self, until=None):
-        """Return the metrics up to a step as a list of dicts of numbers, None for empty cells."""
+        """Return the metrics up to a step as a list of dicts of numbers, None for empty cells.
+
+        UserError if they are damaged or lack one of their columns; no file is no rows.
+        """
+        path = self / "metrics.csv"
         try:
-            with open(self / "metrics.csv", newline="", encoding="utf-8") as file:
-                rows = [
-                    {
-                        key: None if cell == "" else int(cell) if key == "step" else float(cell)
-                        for key, cell in row.items()
-                    }
-                    for row in csv.DictReader(file)
-                ]
+            reader = csv.DictReader(io.StringIO(self._text(path.name), newline=""))
+            if lacking := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+                raise ValueError(f"it has no column {lacking[0]}")
+            rows = [{key: _number(key, cell) for key, cell in row.items()} for row in reader]
+            steps = [row["step"] for row in rows]
+            if any(later <= step for step, later in pairwise(steps)):
+                raise ValueError("the steps are not in order")
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError, csv.Error) as error:
-            raise UserError(f"{self / 'metrics.csv'} cannot be read: {error}") from error
+            raise UserError(
+                f"{path} cannot be read: {_brief(error)}; put back a copy, or delete it to go on "
+                "without what it holds"
+            ) from error
         return [row for row in rows if until is None or row["step"] <= until]
 
     def save(self, checkpoint):
@@ -185,59 +198,141 @@ class Run:
         UserError
             If there is none, it is damaged, or it belongs to another network.
         """
-        path = self / "checkpoint.npz"
-        arrays, meta = self._read_checkpoint()
+        wanted = {f"params/{name}": p.data for name, p in like.items()}
+        for key, value in (optimizer or {}).items():
+            if isinstance(value, dict):
+                wanted |= {f"optimizer/{key}/{name}": a for name, a in value.items()}
+        meta, arrays = self._read_checkpoint(wanted)
         try:
-            step, numbers = int(meta["step"]), dict(meta["optimizer"])
-            losses = [float(x) for x in meta["losses"]]
+            numbers, losses = dict(meta["optimizer"]), [float(x) for x in meta["losses"]]
             expected = {k for k, v in (optimizer or {}).items() if not isinstance(v, dict)}
-            if not all(type(numbers[key]) is int for key in expected):
+            if not all(_is_count(numbers[key]) for key in expected):
                 raise ValueError
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is not a checkpoint made by this tinymaml") from error
-        params = {
-            name: tensor(self._fitting(arrays, f"params/{name}", p.data), requires_grad=True)
-            for name, p in like.items()
-        }
+            if not all(map(math.isfinite, losses)):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise self._foreign() from error
+        params = {name: tensor(arrays[f"params/{name}"], requires_grad=True) for name in like}
         for key, value in (optimizer or {}).items():
             if isinstance(value, dict):
                 numbers[key] = {
-                    name: tensor(self._fitting(arrays, f"optimizer/{key}/{name}", a)).data
-                    for name, a in value.items()
+                    name: tensor(arrays[f"optimizer/{key}/{name}"]).data for name in value
                 }
-        return Checkpoint(step, params, numbers, losses)
+        return Checkpoint(meta["step"], params, numbers, losses)
 
     def steps_done(self):
         """Return the step of the checkpoint."""
-        return int(self._read_checkpoint()[1]["step"])
+        return self._read_checkpoint({})[0]["step"]
 
-    def _read_checkpoint(self):
-        """Return the arrays of the checkpoint and its numbers."""
+    def _read_checkpoint(self, wanted):
+        """Return the checkpoint's numbers, and the arrays of the names of ``wanted``.
+
+        Whatever the file declares, it takes no more memory than the arrays of ``wanted``, whose
+        shapes and dtypes it must have.
+        """
         path = self / "checkpoint.npz"
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            _regular_size(path)
+            with _BoundedReads(path) as file, zipfile.ZipFile(file) as archive:
+                shape, dtype = _header(archive, "meta")
+                if shape != () or dtype.kind != "U" or dtype.itemsize > MOST_READ:
+                    raise self._foreign()
+                text = str(_read_array(archive, "meta"))
+                for name, like in wanted.items():
+                    if (found := _header(archive, name)) != (like.shape, like.dtype):
+                        raise self._misfit(name, like, *found)
+                arrays = {name: _read_array(archive, name) for name in wanted}
+        except UserError:
+            raise
         except FileNotFoundError as error:
-            raise UserError(f"{self.path} has no checkpoint.npz yet; train it first") from error
-        except Exception as error:  # NumPy, zipfile and zlib raise many kinds for damaged bytes
-            raise UserError(f"{path} is no checkpoint, or is damaged: {error}") from error
-        try:
-            meta = json.loads(str(arrays.pop("meta")))
-            if meta["format"] != FORMAT or type(meta["step"]) is not int:
-                raise ValueError
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is not a checkpoint made by this tinymaml") from error
-        return arrays, meta
-
-    def _fitting(self, arrays, name, like):
-        found = arrays.get(name)
-        if found is None or found.shape != like.shape or found.dtype != like.dtype:
-            what = "missing" if found is None else f"{found.dtype} of shape {found.shape}"
             raise UserError(
-                f"{self / 'checkpoint.npz'} does not fit this experiment: {name} is {what}, "
-                f"where {like.dtype} of shape {like.shape} is needed"
-            )
-        return found
+                f"{self.path} has no checkpoint.npz; train it first, without --resume"
+            ) from error
+        except Exception as error:  # NumPy, zipfile and zlib raise many kinds for damaged bytes
+            raise UserError(f"{path} is no checkpoint, or is damaged: {_brief(error)}") from error
+        try:
+            meta = json.loads(text)
+            if meta["format"] != FORMAT or not _is_count(meta["step"]):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise self._foreign() from error
+        return meta, arrays
+
+    def _foreign(self):
+        return UserError(f"{self / 'checkpoint.npz'} is not a checkpoint made by this tinymaml")
+
+    def _misfit(self, name, like, shape, dtype):
+        what = "missing" if shape is None else f"{dtype} of shape {shape}"
+        return UserError(
+            f"{self / 'checkpoint.npz'} does not fit this experiment: {name} is {_brief(what)}, "
+            f"where {like.dtype} of shape {like.shape} is needed"
+        )
+
+    def _text(self, name):
+        """Return the text of a file; ValueError if it cannot be one of a run."""
+        path = self / name
+        if _regular_size(path) > MOST_TEXT:
+            raise ValueError(f"it is larger than {MOST_TEXT >> 20} MB, which no run writes")
+        with open(path, newline="", encoding="utf-8") as file:
+            return file.read()
+
+
+class _BoundedReads(io.FileIO):
+    """A file whose reader does not trust the lengths that it finds in it."""
+
+    def read(self, size=-1):
+        if size > MOST_READ:
+            raise ValueError(f"it states a directory of {size} bytes")
+        return super().read(size)
+
+
+def _regular_size(path):
+    """Return the size of a file; ValueError if it is a pipe, which could be waited on for ever."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    return status.st_size
+
+
+def _header(archive, name):
+    """Return shape and dtype of an array of an npz, both None if it is not there."""
+    if f"{name}.npy" not in archive.NameToInfo:
+        return None, None
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is packed, as no checkpoint is")
+    with archive.open(member) as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, dtype
+
+
+def _read_array(archive, name):
+    with archive.open(f"{name}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _is_count(value):
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _number(key, cell):
+    """Return the number in a cell of the metrics; ValueError or TypeError if it holds none."""
+    if key == "step":
+        if not _is_count(step := int(cell)):
+            raise ValueError(f"there is no step {cell}")
+        return step
+    if cell == "" and key not in ("seconds", "meta_loss"):
+        return None
+    if math.isinf(number := float(cell)):
+        raise ValueError(f"{key} is {cell}")
+    return number
+
+
+def _brief(error):
+    """Return a text in one line and not too long, since it may quote what a file holds."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _finite(content):

@@ -9,6 +9,7 @@ from .autograd import grad
 from .backend import asarray
 from .chunks import keep_freed_memory, map_chunks, single_threaded_blas
 from .errors import UserError
+from .interrupts import CtrlC
 from .maml import meta_loss
 from .optim import Adam
 from .runs import Checkpoint
@@ -111,11 +112,17 @@ def train(experiment, run, resume=False, progress=True):
             run.save(now)
             saved = now.step
 
-    save()
     quiet = np.errstate(all="ignore")  # what is not finite stops the training with a sentence
-    with single_threaded_blas(), _bar(experiment, now.step, progress) as bar, quiet:
-        try:
-            while now.step < experiment.steps:
+    with (
+        CtrlC() as ctrl_c,
+        single_threaded_blas(),
+        _bar(experiment, now.step, progress) as bar,
+        quiet,
+    ):
+        save()
+        while now.step < experiment.steps and not ctrl_c.pressed:
+            try:
+                ctrl_c.raised = True
                 after = meta_step(experiment, optimizer, now)
                 if not np.isfinite(after.losses[-1]):
                     run.write_metrics(rows)  # what led there is worth a look
@@ -130,11 +137,18 @@ def train(experiment, run, resume=False, progress=True):
                 else:
                     now = after
                 bar.update()
-                if now.step % experiment.checkpoint_every == 0:
-                    save()
-        except KeyboardInterrupt:
-            pass
+            except KeyboardInterrupt:
+                ctrl_c.pressed = True
+            except Exception:  # which Ctrl-C becomes in the lock of a thread pool
+                if not ctrl_c.pressed:
+                    raise
+            finally:
+                ctrl_c.raised = False
+            if now.step % experiment.checkpoint_every == 0:
+                save()
         save()
+    if ctrl_c.pressed and now.step == experiment.steps:
+        raise KeyboardInterrupt  # too late to stop the training, in time to stop what follows
     return now
 
 

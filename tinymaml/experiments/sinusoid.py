@@ -108,7 +108,8 @@ class Sinusoid(Experiment):
 
     def number(self, mean, half=None):
         """Return a score as text."""
-        return f"{mean:.2f}" + (f" +- {half:.2f}" if half is not None else "")
+        digits = 2 if mean >= 0.1 else 3
+        return f"{mean:.{digits}f}" + (f" +- {half:.{digits}f}" if half is not None else "")
 
     def figures(self, run, params, results):
         """Draw the run's figures; returns their paths."""
@@ -181,6 +182,7 @@ class SinusoidOracle(Sinusoid):
 
     fixed = ("inner_steps", "inner_lr", "first_order")
     method = "Oracle"
+    test_steps = 0
 
     @cached_property
     def model(self):

@@ -61,7 +61,8 @@ class Score(NamedTuple):
     def text(self, data, metric):
         """Return the score with as many digits as the paper prints of these data."""
         mean, half, spread = (
-            in_words(number, data, metric) for number in (self.mean, self.half, self.spread)
+            in_words(number, data, metric, self.mean)
+            for number in (self.mean, self.half, self.spread)
         )
         if self.mean is not None and self.half is not None:
             mean += f" ± {half}" + " (tasks)" * (self.seeds > 1)
@@ -75,10 +76,14 @@ def _mean(numbers):
     return fmean(numbers) if known else None
 
 
-def in_words(number, data, metric):
+def in_words(number, data, metric, mean=None):
+    """Return a number as text, with the digits that suit the mean that it belongs to."""
     if number is None or not math.isfinite(number):
         return "—"
-    return f"{number:.2f}" if metric == "MSE" else f"{100 * number:.{digits(data)}f}"
+    if metric == "MSE":
+        small = (number if mean is None else mean) < 0.1
+        return f"{number:.{3 if small else 2}f}"
+    return f"{100 * number:.{digits(data)}f}"
 
 
 def digits(data):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 
 from .. import paper, plots
@@ -148,7 +149,8 @@ def _tables(data, entries):
             if row["data"] == data:
                 column = paper.column(data, row["setting"], row["steps"])
                 cells.setdefault((_label(row), column), []).append((entry, row, score))
-    more = list(dict.fromkeys(column for _, column in cells if column not in theirs))
+    more = {column for _, column in cells if column not in theirs}
+    more = sorted(more, key=lambda column: [int(n) for n in re.findall(r"\d+", column)])
     what = "Mean squared error" if data == "sinusoid" else "Accuracy in per cent"
     blocks = [Heading(2, TITLES.get(data, data))]
     if printed:

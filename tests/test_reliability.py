@@ -1,0 +1,607 @@
+"""Runs that are killed, interrupted, short of room, or read from damaged and hostile folders."""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_training import assert_same, contents, small, start
+
+import tinymaml as tm
+from tinymaml import chunks, cli, runs
+from tinymaml.errors import UserError
+from tinymaml.experiments import MiniImageNet, Omniglot, Sinusoid
+from tinymaml.runs import Run
+from tinymaml.training import meta_gradient, train
+
+pytestmark = [
+    pytest.mark.numpy_only,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="about signals and limits of Unix"),
+]
+
+TESTS = Path(__file__).parent
+
+
+def in_a_process(function, *arguments, **environment):
+    """Start a function of this file in a process of its own, which has no threads yet."""
+    call = f"import test_reliability; test_reliability.{function.__name__}(*{arguments!r})"
+    paths = os.pathsep.join(map(str, (TESTS, TESTS.parent)))
+    return subprocess.Popen(
+        [sys.executable, "-c", call],
+        env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def done(process):
+    said, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return said
+
+
+def forked(work, *arguments, **options):
+    """Do work in a fork of this process; returns its id."""
+    if child := os.fork():
+        return child
+    code = 1
+    try:
+        work(*arguments, **options)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(child):
+    """Return 0 if all was well in a fork, -9 if it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def hooked(experiment, at, hook):
+    """The experiment, with a call before the tasks of one step are drawn."""
+
+    def training_tasks(step):
+        if step == at:
+            hook()
+        return Sinusoid.training_tasks(experiment, step)
+
+    object.__setattr__(experiment, "training_tasks", training_tasks)
+    return experiment
+
+
+def assert_whole(run):
+    """Every file of a run can be read to its end; what was being written is hidden."""
+    for path in run.path.iterdir():
+        if path.name == "config.json":
+            run.read_json(path.name)
+        elif path.name == "metrics.csv":
+            run.read_metrics()
+        elif path.name == "checkpoint.npz":
+            contents(run)
+        else:
+            assert path.name in (".metrics.csv.part", ".checkpoint.npz.part")
+
+
+def assert_nothing_left(run):
+    assert {path.name for path in run.path.iterdir()} == {
+        "config.json",
+        "metrics.csv",
+        "checkpoint.npz",
+    }
+
+
+# Killed
+
+
+def without_waiting_for_the_disk():
+    """What is written outlives the process that wrote it, though perhaps not the machine."""
+    os.fsync = lambda file: None
+
+
+def kill_at_random_moments(folder, seed):
+    without_waiting_for_the_disk()
+    rng, folder, steps = np.random.default_rng(seed), Path(folder), 150
+    whole, run = (start(folder / name, small(steps)) for name in ("whole", "run"))
+    began = time.perf_counter()
+    assert ended(forked(train, small(steps), whole, progress=False)) == 0
+    moments = rng.uniform(0, (time.perf_counter() - began) / 5, 12)
+    killed = 0
+    for moment in [*moments, None]:
+        resume = (run / "checkpoint.npz").exists()
+        child = forked(train, small(steps), run, resume=resume, progress=False)
+        if moment is not None:
+            time.sleep(moment)
+            os.kill(child, signal.SIGKILL)
+        fate = ended(child)
+        assert fate in ((0,) if moment is None else (0, -signal.SIGKILL))
+        killed += fate != 0
+        assert_whole(run)
+    assert killed >= 3
+    assert_same(run, whole)
+    assert_nothing_left(run)
+
+
+def test_killed_at_random_moments_a_resumed_run_ends_as_one_without_a_break(tmp_path):
+    done(in_a_process(kill_at_random_moments, str(tmp_path), 0))
+
+
+class Operations:
+    """Counts what ``runs.replacing`` does to files, and kills this process at one operation."""
+
+    def __init__(self, fatal):
+        self.count, self.fatal = 0, fatal
+        runs.open = self.open
+        os.fsync, os.replace = map(self.watched, (os.fsync, os.replace))
+
+    def another(self):
+        self.count += 1
+        if self.count == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(self, function):
+        def call(*arguments):
+            self.another()
+            function(*arguments)
+            self.another()
+
+        return call
+
+    def open(self, path, mode="r", **options):
+        if mode != "wb":
+            return open(path, mode, **options)
+        self.another()
+        operations = self
+
+        class Written(io.FileIO):
+            def write(self, data):
+                half = len(data) // 2
+                super().write(data[:half])
+                operations.another()
+                return half + super().write(data[half:])
+
+        return io.BufferedWriter(Written(path, mode))
+
+
+def frequent(steps):
+    """An experiment that writes its files at every step, and not much."""
+    experiment = small(steps)
+    for name, value in {"log_every": 1, "checkpoint_every": 1, "validation_tasks": 2}.items():
+        object.__setattr__(experiment, name, value)
+    object.__setattr__(experiment, "model", tm.nn.mlp((1, 2, 1)))
+    return experiment
+
+
+def kill_at_every_operation(folder):
+    without_waiting_for_the_disk()
+    folder = Path(folder)
+    base, whole = (start(folder / name, frequent(2)) for name in ("base", "whole"))
+    train(frequent(1), base, progress=False)
+    train(frequent(2), whole, progress=False)
+
+    def doomed(run, fatal):
+        experiment = hooked(frequent(2), 2, lambda: Operations(fatal))
+        train(experiment, run, resume=True, progress=False)
+
+    for fatal in range(1, 1000):
+        run = Run(shutil.copytree(base.path, folder / str(fatal)))
+        fate = ended(forked(doomed, run, fatal))
+        assert_whole(run)
+        if fate == 0:  # there are no more operations
+            break
+        assert fate == -signal.SIGKILL
+        assert ended(forked(train, frequent(2), run, resume=True, progress=False)) == 0
+        assert_same(run, whole)
+        assert_nothing_left(run)
+        shutil.rmtree(run.path)
+    assert fatal > 30
+
+
+def test_killed_at_any_operation_on_its_files_a_run_is_whole_and_resumes_bit_for_bit(tmp_path):
+    done(in_a_process(kill_at_every_operation, str(tmp_path)))
+
+
+# Interrupted
+
+
+class CtrlCAtLine:
+    """Presses Ctrl-C at one of the lines of Python that a training runs through."""
+
+    def __init__(self, fatal=None):
+        self.count, self.fatal, self.pressed = 0, fatal, False
+
+    def __enter__(self):
+        self.before = sys.gettrace()
+        sys.settrace(self.of_frame)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(self.before)
+
+    def of_frame(self, frame, event, argument):
+        return None if "threading" in frame.f_code.co_filename else self.of_line
+
+    def of_line(self, frame, event, argument):
+        self.count += 1
+        if self.count == self.fatal:
+            self.pressed = True
+            signal.raise_signal(signal.SIGINT)
+        return self.of_line
+
+
+def test_ctrl_c_at_any_line_keeps_the_last_whole_step(tmp_path, monkeypatch):
+    experiment = frequent(3)
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    for name in ("warm", "whole"):
+        whole = start(tmp_path / name, experiment)
+        with CtrlCAtLine() as lines:
+            train(experiment, whole, progress=False)
+    early = 0
+    for i, fatal in enumerate(np.random.default_rng(0).integers(1, lines.count, 40)):
+        run = start(tmp_path / str(i), experiment)
+        step = None
+        with CtrlCAtLine(fatal) as lines, contextlib.suppress(KeyboardInterrupt):
+            step = train(experiment, run, progress=False).step
+        assert lines.pressed
+        resume = (run / "checkpoint.npz").exists()
+        if step is None:  # before the first step or after the last
+            assert not resume or run.steps_done() == 3
+        else:
+            assert run.steps_done() == step < 3
+            early += 1
+        assert_whole(run)
+        train(experiment, run, resume=resume, progress=False)
+        assert_same(run, whole)
+        assert_nothing_left(run)
+    assert early > 10
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_waits_until_it_is_whole(tmp_path, monkeypatch):
+    pressed = []
+
+    def save(self, checkpoint, real=Run.save):
+        pressed.append(checkpoint.step)
+        signal.raise_signal(signal.SIGINT)
+        real(self, checkpoint)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Run, "save", save)
+    run = start(tmp_path / "run", small(20))
+    assert train(small(20), run, progress=False).step == run.steps_done() == 0
+    assert train(small(20), run, resume=True, progress=False).step == 0 and pressed == [0, 0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_ctrl_c_that_a_library_swallows_ends_the_training_after_the_step(tmp_path):
+    def swallow():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    run = start(tmp_path / "run", small(20))
+    assert train(hooked(small(20), 8, swallow), run, progress=False).step == 8
+    assert run.steps_done() == 8
+
+
+def test_a_background_job_that_ignores_ctrl_c_goes_on_doing_so(tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = start(tmp_path / "run", small(10))
+        press = hooked(small(10), 8, lambda: signal.raise_signal(signal.SIGINT))
+        assert train(press, run, progress=False).step == 10
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stay(*_, **__):
+    """Keep all threads of the pool busy for longer than any test."""
+    print("here", flush=True)
+    list(chunks.map_chunks(time.sleep, [300] * 8))
+
+
+def train_and_stay(place, out):
+    """The command line, with a training that takes for ever at some place."""
+    Sinusoid.log_every, Sinusoid.validate_every, Sinusoid.checkpoint_every = 7, 14, 5
+    name = "sinusoid"
+    if place == "loading":
+        name, Omniglot.load_data = "omniglot", stay
+    if place == "step":
+
+        def training_tasks(self, step, real=Sinusoid.training_tasks):
+            return stay() if step == 13 else real(self, step)
+
+        Sinusoid.training_tasks = training_tasks
+    if place == "validation":
+        Sinusoid.validate = stay
+    if place == "test":
+        Sinusoid.test = stay
+    sys.argv = ["tinymaml", "train", name, "--steps", "20", "--out", out]
+    cli.console()
+
+
+def test_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path):
+    kept = {"loading": None, "step": 12, "validation": 13, "test": 20}
+    processes = {
+        place: in_a_process(train_and_stay, place, str(tmp_path / place)) for place in kept
+    }
+    for place, process in processes.items():
+        while "here" not in (line := process.stdout.readline()):
+            assert line, process.stderr.read()
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM if place == "validation" else signal.SIGINT)
+        said = "".join(process.communicate(timeout=60))
+        assert process.returncode == 130
+        assert "Traceback" not in said and "stopped" in said
+        run = Run(tmp_path / place)
+        if kept[place] is None:
+            assert not run.path.exists()
+        else:
+            assert run.steps_done() == kept[place]
+            assert_nothing_left(run)
+
+
+# Short of room, or without what was there before
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """The command line with few test tasks, in a folder of its own."""
+    monkeypatch.setattr(cli, "TEST_TASKS", 3)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    monkeypatch.setattr(Sinusoid, "figures", lambda *_: [])
+
+
+def call(capsys, *arguments):
+    """Return the exit code and what was said last."""
+    code = cli.main([str(a) for a in arguments])
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return code, said.strip().replace("\r", "\n").split("\n")[-1]
+
+
+def refused(capsys, *arguments):
+    code, said = call(capsys, *arguments)
+    assert code == 2 and said.startswith("tinymaml: ") and len(said) < 1100
+    return said
+
+
+@contextlib.contextmanager
+def file_limit(size):
+    """No file can be longer: to the program it is as if the disk were full."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def files(run):
+    return {path.name: path.read_bytes() for path in run.path.iterdir()}
+
+
+def test_on_a_full_disk_every_file_is_the_old_one(quick, capsys, tmp_path):
+    options = ("train", "sinusoid", "--meta-batch", 2, "--out", "run")
+    assert call(capsys, *options, "--steps", 5)[0] == 0
+    run, before = Run("run"), files(Run("run"))
+    (run / "config.json").write_bytes(before["config.json"].replace(b'"steps": 5', b'"steps": 9'))
+    before = files(run)
+    for limit in (0, 50, len(before["config.json"]), 5000, len(before["checkpoint.npz"]) - 1):
+        with file_limit(limit):
+            said = refused(capsys, *options, "--resume")
+        assert "cannot write run/" in said and "make room" in said
+        assert files(run) == before
+    # room for the checkpoint, but not for a figure
+    with file_limit(30_000):
+        assert "cannot write run/fits.png" in refused(capsys, *options, "--resume")
+    assert run.steps_done() == run.read_json("results.json")["trained_steps"] == 9
+    assert (run / "fits.png").read_bytes() == before["fits.png"]
+    assert call(capsys, "evaluate", "run", "--tasks", 3)[0] == 0
+    assert not list(run.path.glob(".*"))
+
+
+def in_the_way(run):
+    shutil.rmtree(run.path)
+    run.path.write_text("a file where the folder was")
+
+
+def no_replacing(run):
+    (run / "checkpoint.npz").rename(run / "kept.npz")
+    (run / "checkpoint.npz").mkdir()
+
+
+@pytest.mark.parametrize("change", [lambda run: shutil.rmtree(run.path), in_the_way, no_replacing])
+def test_a_folder_that_is_lost_during_training_is_one_sentence(tmp_path, change):
+    run = start(tmp_path / "run", small(20))
+    with pytest.raises(UserError, match=r"cannot write .*; make room or choose another --out"):
+        train(hooked(small(20), 8, lambda: change(run)), run, progress=False)
+    if change is no_replacing:
+        assert {"kept.npz", "checkpoint.npz"} <= set(os.listdir(run.path))
+        os.rmdir(run / "checkpoint.npz")
+        (run / "kept.npz").rename(run / "checkpoint.npz")
+        assert run.steps_done() == 5
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_sentence(quick, no_figures, capsys):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    options = ("train", "sinusoid", "--meta-batch", 2, "--out", "run")
+    assert call(capsys, *options, "--steps", 5)[0] == 0
+    before = files(Run("run"))
+    os.chmod("run", 0o500)
+    said = refused(capsys, *options, "--steps", 9, "--resume")
+    assert "cannot write run/config.json: Permission denied" in said
+    os.chmod("run", 0o700)
+    assert files(Run("run")) == before
+
+
+def photographs(folder):
+    """Twelve images of each of six classes in each split, as files."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in (
+        f"{split}/{split}{c}/{i}.png"
+        for split in ("train", "val", "test")
+        for c in range(6)
+        for i in range(12)
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / name)
+
+
+@pytest.mark.filterwarnings("ignore:.*MiniImageNet has:UserWarning")
+def test_images_that_are_gone_are_missed_in_one_sentence(quick, capsys, tmp_path):
+    photographs(tmp_path / "set")
+    options = ("train", "miniimagenet", "--out", "run", "--image-size", 16, "--filters", 2)
+    more = ("--meta-batch", 1, "--k-shot", 1, "--n-query", 2, "--data", "set", "--steps", 1)
+    assert call(capsys, *options, *more)[0] == 0
+    before = files(Run("run"))
+    (tmp_path / "set").rename(tmp_path / "elsewhere")
+    for command in (("train", "miniimagenet", "--out", "run", "--resume"), ("evaluate", "run")):
+        assert f"{tmp_path / 'set'} does not exist; give" in refused(capsys, *command)
+    assert files(Run("run")) == before
+    assert call(capsys, "evaluate", "run", "--tasks", 2, "--data", "elsewhere")[0] == 0
+
+
+# Threads and chunks
+
+
+def images(seed):
+    rng = np.random.default_rng(seed)
+    return list(rng.integers(0, 256, (6, 20, 28, 28, 3), np.uint8))
+
+
+def train_on_threads(folder, threads, cores):
+    if cores:
+        os.sched_setaffinity(0, cores)
+    if threads:
+        pool = ThreadPoolExecutor(threads)
+        chunks._pool = lambda: pool
+    experiment = MiniImageNet(steps=3, image_size=28, filters=8, meta_batch=3, inner_steps=2)
+    for name, value in {"log_every": 1, "validate_every": 2, "validation_tasks": 3}.items():
+        object.__setattr__(experiment, name, value)
+    experiment.keep({split: images(i) for i, split in enumerate(("train", "val", "test"))})
+    run = Run(folder)
+    run.start(experiment.config())
+    reached = train(experiment, run, progress=False)
+    run.write_json("results.json", experiment.test(reached.params, 5))
+
+
+def test_a_run_does_not_depend_on_threads_and_cores(tmp_path):
+    core = [min(os.sched_getaffinity(0))] if hasattr(os, "sched_getaffinity") else None
+    ways = [(1, None, "1"), (2, None, "2"), (3, None, "2"), (None, core, "1")]
+    processes = [
+        in_a_process(
+            train_on_threads, str(tmp_path / str(i)), threads, cores, OPENBLAS_NUM_THREADS=blas
+        )
+        for i, (threads, cores, blas) in enumerate(ways)
+    ]
+    for process in processes:
+        done(process)
+    first, *others = (Run(tmp_path / str(i)) for i in range(len(ways)))
+    for other in others:
+        assert_same(other, first)
+        assert other.read_json("results.json") == first.read_json("results.json")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-4)])
+def test_chunks_change_rounding_alone(dtype, tolerance):
+    experiment = MiniImageNet(image_size=28, filters=4, meta_batch=5, inner_steps=2, n_query=3)
+    experiment.keep({"train": images(0)})
+    params = experiment.model.init(np.random.default_rng(0), dtype)
+    tasks = experiment.training_tasks(1)
+    tasks = tm.Task(*[tm.Batch(x.astype(dtype), y) for x, y in tasks])
+
+    def gradient(chunk):
+        rates = experiment.rates(params)
+        options = {"lr": rates, "steps": experiment.inner_steps, "chunk": chunk}
+        value, gradient = meta_gradient(experiment.loss, params, tasks, **options)
+        return {"loss": value} | {name: g.numpy() for name, g in gradient.items()}
+
+    whole = gradient(None)
+    largest = max(abs(g).max() for g in whole.values())
+    for chunk in (1, 2, 3, 5, 8):
+        for name, g in gradient(chunk).items():
+            np.testing.assert_allclose(g, whole[name], rtol=0, atol=tolerance * largest)
+
+
+# Damaged and hostile folders
+
+
+@pytest.fixture
+def trained(quick, no_figures, capsys, monkeypatch):
+    """A run of five steps, and a way to try its folder with one file changed."""
+    for name, value in {"log_every": 2, "checkpoint_every": 2, "validate_every": 4}.items():
+        monkeypatch.setattr(Sinusoid, name, value)
+    monkeypatch.setattr(Sinusoid, "validation_tasks", 2)
+    assert (
+        call(capsys, "train", "sinusoid", "--steps", 5, "--meta-batch", 2, "--out", "run")[0] == 0
+    )
+    return files(Run("run"))
+
+
+COMMANDS = {
+    "train": ("train", "sinusoid", "--out", "run", "--resume", "--steps", 7),
+    "evaluate": ("evaluate", "run", "--tasks", 2),
+    "report": ("report", "run", "--out", "page"),
+}
+
+
+def outcomes(capsys, trained, name, content):
+    """Return the exit codes of the commands that read a file of the run, with this content."""
+    codes = {}
+    for kind in READ[name]:
+        for path in Path("run").iterdir():
+            path.unlink()
+        for other, data in (trained | {name: content}).items():
+            Path("run", other).write_bytes(data)
+        code, said = call(capsys, *COMMANDS[kind])
+        assert code == 0 or (code == 2 and said.startswith("tinymaml: ") and len(said) < 1100)
+        assert {path.name for path in Path().iterdir()} <= {"run", "page"}
+        assert set(os.listdir("run")) == set(trained)
+        codes[kind] = code
+    return codes
+
+
+READ = {
+    "config.json": ("train", "evaluate", "report"),
+    "metrics.csv": ("train", "evaluate", "report"),
+    "checkpoint.npz": ("train", "evaluate"),
+    "results.json": ("report",),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_damaged_file_is_one_sentence_or_harmless(capsys, trained, name):
+    rng, whole = np.random.default_rng(0), trained[name]
+    for length in rng.integers(len(whole), size=8):
+        content = whole[:length]
+        codes = outcomes(capsys, trained, name, content)
+        lines = whole.splitlines() if name == "metrics.csv" else []  # lacking rows is no damage
+        assert set(codes.values()) == {2} or content.splitlines()[-1] in lines
+    for place in rng.integers(len(whole), size=8):
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.integers(8)
+        codes = outcomes(capsys, trained, name, bytes(content))
+        if name == "checkpoint.npz" and codes["evaluate"] == 0:
+            like = Sinusoid().model.init(np.random.default_rng(1))
+            (Path("run") / name).write_bytes(content)
+            found = Run("run").load(like).params
+            with np.load(io.BytesIO(whole)) as archive:
+                for key, p in found.items():
+                    np.testing.assert_array_equal(p.data, archive[f"params/{key}"])
