@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import tinymaml as tm
+from tinymaml.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,6 +21,28 @@ pytestmark = pytest.mark.numpy_only
 def test_the_examples_print_what_they_say():
     failed, attempted = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
     assert attempted >= 10 and failed == 0
+
+
+def test_own_images_become_tasks_as_the_readme_says(tmp_path, monkeypatch):
+    from PIL import Image
+
+    for label in "abcdef":
+        folder = tmp_path / "my_pictures" / label
+        folder.mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (40, 30), (40 * i, 100, 50)).save(folder / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"<!-- own images -->\n```python\n(.*?)```", README, re.S)[1]
+    names = {"tm": tm, "np": np}
+    exec(code, names)
+    assert names["names"] == list("abcdef")
+    assert names["tasks"].support.x.shape == (4, 5, 28, 28, 1)
+    assert names["tasks"].query.y.shape == (4, 25)
+
+
+def test_every_experiment_is_named():
+    for name in EXPERIMENTS:
+        assert name in README or name.removesuffix("-first-order") in README
 
 
 def test_local_links_and_anchors_hold():
