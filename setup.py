@@ -21,6 +21,14 @@ extras = {
         "pyarrow>=15",
     ],
     "reference": ["torch>=2.2", "jax>=0.4.30", "autograd>=1.7"],
+    "docs": [
+        "sphinx>=8.1",
+        "myst-nb>=1.2",
+        "pydata-sphinx-theme>=0.16",
+        "numpydoc>=1.8",
+        "sphinx-mathjax-offline>=0.0.2",
+        "playwright>=1.49",
+    ],
     "notebooks": ["jupyterlab>=4", "nbconvert>=7", "ipywidgets>=8"],
 }
 # One machine has one version of CUDA, so CUDA 13 has an extra of its own.

@@ -43,9 +43,9 @@ class Node:
     args : list or tuple
         The positional arguments: a ``Tensor`` where a derivative needs the values, a ``Node``
         (which still has ``shape`` and ``dtype``) where none does, anything else as it came.
-    static : dict or weakref.ref
+    static : dict or function
         Its keyword arguments: axes, shapes, indices; never differentiated. Where there is no op, a
-        weak reference to the values: pictures show them if they still exist.
+        function that gives the values if they still exist: pictures show them.
     y : array or None
         The raw result, where a derivative needs it.
     shape, dtype
@@ -364,7 +364,12 @@ def leaf(array):
             f"a gradient needs floating-point numbers but the data are {array.dtype.name}; "
             "pass dtype=float, or leave requires_grad out"
         )
-    return Node(None, (), (), weakref.ref(array), None, array.shape, array.dtype)
+    return Node(None, (), (), _while_it_lives(array), None, array.shape, array.dtype)
+
+
+def _while_it_lives(array):
+    """Return a function that gives the array, or None when nobody holds it any more."""
+    return (lambda: array) if isinstance(array, np.generic) else weakref.ref(array)
 
 
 def raw(x):
@@ -522,4 +527,4 @@ def _shape_only(a):
     """Return something with the shape and dtype of ``a`` that does not hold its values."""
     if isinstance(a, np.generic):
         return a
-    return Node(None, (), (), weakref.ref(raw(a)), None, a.shape, a.dtype)
+    return Node(None, (), (), _while_it_lives(raw(a)), None, a.shape, a.dtype)

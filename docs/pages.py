@@ -1,0 +1,206 @@
+"""What the pages show but others wrote: notebooks, the command line, the experiments' settings.
+
+A comment ``generated: NAME`` in a page is replaced by what the function of that name in
+``GENERATED`` returns. Nothing is retyped, so nothing can be out of date.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from unittest import mock
+
+from tinymaml import cli
+from tinymaml.experiments import EXPERIMENTS
+from tinymaml.tensor import numpy_functions
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+NOTEBOOKS, LEARN = ROOT / "notebooks", DOCS / "learn"
+
+_GENERATED = re.compile(r"^(?:<!--|\.\.) generated: ([\w-]+)(?: -->)?$", re.M)  # Markdown, reST
+_LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s#]+)(#[^()\s]*)?\)")
+
+
+def setup(app):
+    """Take part in the build."""
+    app.connect("builder-inited", lambda _: copy_notebooks())
+    app.connect("source-read", lambda _, docname, source: _read(docname, source))
+    app.connect("autodoc-process-docstring", _literal_stars, priority=400)  # before numpydoc
+    app.connect("missing-reference", _by_last_name)
+    return {"parallel_read_safe": True}
+
+
+def copy_notebooks():
+    """Copy the notebooks into the documentation, and remove copies of those that have gone."""
+    wanted = {LEARN / path.relative_to(NOTEBOOKS): path for path in _notebooks()}
+    for path in LEARN.rglob("*.ipynb"):
+        if path not in wanted:
+            path.unlink()
+    for copy, path in wanted.items():
+        if not copy.exists() or copy.read_bytes() != path.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _notebooks():
+    return sorted([*NOTEBOOKS.glob("[0-9]*.ipynb"), *NOTEBOOKS.glob("solutions/[0-9]*.ipynb")])
+
+
+def _read(docname, source):
+    """Change the text of a page before it is parsed."""
+    if docname.startswith("learn/"):
+        path = NOTEBOOKS / f"{docname.removeprefix('learn/')}.ipynb"
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = with_links("".join(cell["source"]), path, DOCS / docname)
+        source[0] = json.dumps(notebook)
+        return
+    here = DOCS / docname
+    if docname == "results":  # which is read on its own too, so its navigation stands here
+        report = "results/report\n" if (DOCS / "results" / "report.md").exists() else ""
+        source[0] += f"\n```{{toctree}}\n:hidden:\n\n{report}speed\n```\n"
+    if docname == "results/report":  # its anchors are HTML, which Markdown's links do not find here
+        source[0] = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", source[0], flags=re.M)
+    text = _GENERATED.sub(lambda match: GENERATED[match[1]](), source[0])
+    source[0] = with_links(text, here, here)
+
+
+def with_links(text, original, page):
+    """Return Markdown with its links to files as they are on the page.
+
+    The page need not lie where the text was written. Links that lead out of the documentation, to
+    a notebook that is not written yet, or to the report before it is made, become plain text.
+
+    Parameters
+    ----------
+    text : str
+    original, page : Path
+        The file that the text is of; where it is shown.
+    """
+
+    def link(match):
+        words, target, anchor = match[1], match[2], match[3] or ""
+        if "://" in target or target.startswith("mailto:"):
+            return match[0]
+        there = Path(os.path.normpath(original.parent / target))
+        to_come = there.suffix == ".ipynb" or there == DOCS / "results" / "report.md"
+        if not (there.exists() or to_come):
+            return match[0]  # no link at all, or a broken one, of which Sphinx warns
+        if there.is_relative_to(NOTEBOOKS):
+            there = LEARN / there.relative_to(NOTEBOOKS)
+        shown = there.is_relative_to(DOCS) and there.is_file() and there.suffix != ".html"
+        return f"[{words}]({os.path.relpath(there, page.parent)}{anchor})" if shown else words
+
+    return _LINK.sub(link, text)
+
+
+def _literal_stars(_app, _what, _name, _obj, _options, lines):
+    """Keep the star of a shape such as (n, *example) from being taken for emphasis."""
+    lines[:] = [re.sub(r"(?<=[ (])\*(?=\w+\)$)", r"\\*", line) for line in lines]
+
+
+def _by_last_name(app, env, node, contnode):
+    """Find what a docstring calls by its name in its own module, but is public in another."""
+    if node.get("refdomain") != "py" or "." in node["reftarget"]:
+        return None
+    node["refspecific"] = True
+    python = env.get_domain("py")
+    return python.resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], node["reftarget"], node, contnode
+    )
+
+
+def _about(path):
+    """Return title, first paragraph, goals and minutes of a notebook, from its first cell."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "".join(cells[0]["source"])
+    title = re.search(r"^# (.+)$", text, re.M)
+    goals = re.findall(r"^(?:[*-]|\d+\.) (.+)$", text, re.M)
+    minutes = re.search(r"\b(\d+(?: to \d+)? minutes)\b", text)
+    if cells[0]["cell_type"] != "markdown" or not (title and goals and minutes):
+        raise ValueError(f"{path}: the first cell needs a # title, bullets of goals, and minutes")
+    return title[1], text[title.end() :].split("\n\n")[1], goals, minutes[1]
+
+
+def notebooks():
+    """List the notebooks with what their first cells say of themselves."""
+    lines = []
+    for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        title, summary, goals, minutes = _about(path)
+        solution = f"solutions/{path.stem}_solutions.ipynb"
+        parts = [f"**[{title}](learn/{path.name})**", minutes]
+        if (NOTEBOOKS / solution).exists():
+            parts.append(f"[solutions](learn/{solution})")
+        lines += [" · ".join(parts), "", with_links(summary, path, LEARN), ""]
+        lines += [f"* {with_links(goal, path, LEARN)}" for goal in goals] + [""]
+    return "\n".join(lines)
+
+
+def commands():
+    """Show what ``--help`` says, command by command."""
+    with mock.patch.dict(os.environ, COLUMNS="88"):
+        parser = cli._parser()
+        parts = [("tinymaml", parser.format_help())]
+        for name, command in _subparsers(parser).items():
+            parts.append((f"tinymaml {name}", command.format_help()))
+    return "\n".join(f"## {title}\n\n```text\n{text}```\n" for title, text in parts)
+
+
+def _subparsers(parser):
+    (action,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return action.choices
+
+
+def settings():
+    """Show the options of ``tinymaml train NAME``, and the settings of every experiment."""
+    fields = {field.name: field for e in EXPERIMENTS.values() for field in cli._options(e)}
+    lines = ["| option | meaning |", "| --- | --- |"]
+    for option, takes, meaning in _options_of_experiments(fields):
+        lines.append(f"| `{option}{takes}` | {meaning} |")
+    lines += ["", f"| experiment | {' | '.join(fields).replace('_', ' ')} |"]
+    lines.append("| --- |" + " ---: |" * len(fields))
+    for title, experiment in EXPERIMENTS.items():
+        having = {field.name for field in cli._options(experiment)}
+        values = [_value(getattr(experiment, name)) if name in having else "" for name in fields]
+        lines.append(f"| `{title}` | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def _options_of_experiments(fields):
+    """Return (option, " METAVAR", help) of the options of all experiments, settings first."""
+    found = {}
+    for name, parser in _subparsers(_subparsers(cli._parser())["train"]).items():
+        for action in parser._actions[1:]:  # without --help
+            takes = action.metavar or " or ".join(action.choices or ())
+            meaning = cli.HELP.get(action.dest, action.help.replace(f"runs/{name}", "runs/NAME"))
+            found[action.dest] = (action.option_strings[-1], f" {takes}".rstrip(), meaning)
+    return [found[name] for name in [*fields, *(name for name in found if name not in fields)]]
+
+
+def _value(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value}"
+
+
+def numpy_names():
+    """List NumPy's functions that take tensors."""
+    named = {}
+    for function in numpy_functions:
+        function, method = function if isinstance(function, tuple) else (function, "")
+        module = getattr(function, "__module__", None) or "numpy"
+        name = f"{module}.{function.__name__}".replace("numpy", "np", 1)
+        named[f"{name}.{method}" if method else name] = None
+    return ", ".join(f"``{name}``" for name in sorted(named)) + "."
+
+
+GENERATED = {
+    "notebooks": notebooks,
+    "commands": commands,
+    "settings": settings,
+    "numpy-functions": numpy_names,
+}

@@ -1,0 +1,427 @@
+"""The documentation: its commands and code run, it builds without a warning, its pages hold.
+
+The first part needs no more than the other tests. The rest needs ``pip install -e '.[docs]'`` and a
+Chromium, and is skipped without them.
+"""
+
+import ast
+import functools
+import inspect
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zlib
+from contextlib import redirect_stderr, redirect_stdout
+from glob import glob
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import tinymaml as tm
+from tinymaml import cli, reference
+from tinymaml.experiments import EXPERIMENTS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.M | re.S)
+
+pytestmark = pytest.mark.numpy_only
+
+
+def text(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+# Commands and code
+
+
+@pytest.fixture
+def lesson_room(tmp_path, monkeypatch):
+    """A folder with what the pages speak of, where everything takes few steps."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label in "abcde":
+            folder = tmp_path / "my_classes" / split / f"{split}-{label}"
+            folder.mkdir(parents=True)
+            for i in range(7):
+                pixels = rng.integers(0, 256, (42, 42, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    write_notebook(tmp_path / "notebooks" / "03_maml_by_hand.ipynb", "import tinymaml")
+    done = 'print("slope: right")\nprint("curvature: not yet")'
+    write_notebook(tmp_path / "handed_in" / "ada.ipynb", done, "1 / 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "TEST_TASKS", 2)
+    monkeypatch.setattr(reference, "CASES", reference.CASES[:1])
+    yield tmp_path
+    plt.close("all")
+
+
+def write_notebook(path, *sources):
+    """Write a notebook of a few code cells; those of the lesson have tests of their own."""
+    cells = [
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": f"cell-{i}",
+            "metadata": {},
+            "outputs": [],
+            "source": source,
+        }
+        for i, source in enumerate(sources)
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    content = {"cells": cells, "metadata": {"kernelspec": kernel}}
+    path.parent.mkdir()
+    path.write_text(json.dumps(content | {"nbformat": 4, "nbformat_minor": 5}))
+
+
+def run_page(name):
+    """Run the blocks of a page in order; return what each printed."""
+    names, printed = {}, {}
+    for language, code in BLOCK.findall(text(name)):
+        with redirect_stdout(io.StringIO()) as out:
+            if language == "python":
+                exec(re.sub(r"\b1000\b", "20", code), names)
+            else:
+                for line in code.splitlines():
+                    run_command(line.replace(".venv/bin/", ""))
+        printed[code] = out.getvalue()
+    return printed
+
+
+def run_command(line):
+    """Run a line of a shell block with fewer steps; those that install are looked at instead."""
+    words = shlex.split(line, comments=True)
+    variables = {}
+    while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        name, _, value = words.pop(0).partition("=")
+        variables[name] = value
+    if "pip" in words:
+        check_extras(line)
+    elif words[0] == "tinymaml":
+        run_tinymaml(words[1:], variables)
+    elif words[:2] == ["jupyter", "nbconvert"]:
+        pytest.importorskip("nbconvert", reason="pip install -e '.[notebooks]'")
+        files = [file for word in words[2:] for file in (sorted(glob(word)) or [word])]
+        command = [sys.executable, "-m", "jupyter", "nbconvert", *files]
+        variables = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+        told = subprocess.run(command, env=variables, capture_output=True, text=True)
+        assert told.returncode == 0, f"{line}\n{told.stderr}"
+    else:
+        raise AssertionError(f"how is this to be tested? {line}")
+
+
+def run_tinymaml(words, variables):
+    if "--steps" in words:
+        at = words.index("--steps") + 1
+        words[at] = str(int(words[at]) // 1000)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        if "TINYMAML_BACKEND" in variables:
+            patch.setattr(tm.backend, "_current", None)
+        with redirect_stderr(io.StringIO()) as told:
+            code = cli.main(words)
+    # without a GPU the page promises one sentence
+    fine = code == 0 or ("cupy" in variables.values() and "cupy" in told.getvalue())
+    assert fine, f"{words}\n{told.getvalue()}"
+
+
+def check_extras(line):
+    extras = re.findall(r"\[([\w,-]+)\]", line)
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert extras
+    for extra in ",".join(extras).split(","):
+        assert re.search(rf'"{extra}"\]? ?[=:]', setup), f"{line}: there is no extra {extra}"
+
+
+@pytest.mark.parametrize("page", ["learn.md", "design.md"])
+def test_what_is_to_be_installed_exists(page):
+    ((_, code),) = BLOCK.findall(text(page))
+    check_extras(code)
+
+
+def test_how_to(lesson_room):
+    printed = "".join(run_page("howto.md").values())
+    assert "(5, 5)" in printed and "True True" in printed
+    assert "right: the second-order meta-gradient agrees" in printed
+    for made in ("episodes.png", "runs/mine/results.json", "runs/parabolas/checkpoint.npz"):
+        assert (lesson_room / made).exists(), made
+    report = (lesson_room / "report" / "report.md").read_text(encoding="utf-8")
+    assert "Pretrained" in report and "seeds" in report
+
+
+def test_teachers(lesson_room):
+    printed = "".join(run_page("teachers.md").values())
+    assert "All agree" in printed
+    assert (lesson_room / "runs/room/fits.png").exists()
+    assert (lesson_room / "runs/room/03_maml_by_hand.ipynb").exists()
+    assert "ada: 1 right, 1 not yet, 1 cells failed" in printed
+
+
+def test_the_lesson_plan_names_sections_that_the_notebooks_have():
+    named = re.findall(r"^\| (?:\d+|[^|]*) \|[^|]*\| (\d): (\"[^|]*) \|", text("teachers.md"), re.M)
+    assert named
+    for number, titles in named:
+        (path,) = (ROOT / "notebooks").glob(f"{number:0>2}_*.ipynb")
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        lines = "".join(f"{''.join(cell['source'])}\n" for cell in cells).splitlines()
+        headings = {re.sub(r"^#+ [\d.]* ?", "", line) for line in lines if line.startswith("#")}
+        assert set(re.findall(r'"([^"]+)"', titles)) <= headings
+
+
+def fails(action):
+    """Return what an action says when it fails."""
+    with redirect_stderr(io.StringIO()) as told:
+        try:
+            action()
+        except Exception as error:
+            return str(error)
+    return told.getvalue()
+
+
+def test_the_error_sentences_are_real(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TINYMAML_DATA", raising=False)
+    monkeypatch.setattr(cli, "TEST_TASKS", 2)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    x = tm.tensor(np.ones((2, 3)), requires_grad=True)
+    model = tm.nn.Linear(1, 40)
+    batch = tm.Batch(np.ones((2, 5, 1)), np.ones((2, 5, 1)))
+    theta = model.init(np.random.default_rng(0))
+    half = tm.op(np.sin, lambda g, y, x: g * np.cos(x) / 2, name="half_sine")
+    monkeypatch.delitem(tm.tensor.__globals__["table"], "half_sine")
+    train = ["train", "sinusoid", "--steps", "3"]
+    said = [
+        fails(action)
+        for action in (
+            lambda: tm.grad(tm.grad(x.sum(), x).sum(), x),
+            lambda: tm.grad((x * x).sum(), tm.tensor(1.0, requires_grad=True)),
+            lambda: np.array(x),
+            lambda: x.__setitem__(0, 1),
+            lambda: tm.tensor(2, requires_grad=True),
+            lambda: np.percentile(x, 50),
+            lambda: tm.maml.meta_loss(
+                lambda params, x, y: ((model(params, x) - y) ** 2).mean(-1),
+                theta,
+                tm.Task(batch, batch),
+                lr=0.1,
+            ),
+            lambda: model(theta, np.ones(5)),
+            lambda: tm.gradcheck(half, np.array(0.3)),
+            lambda: tm.gradcheck(np.sin, np.array(0.3, "float32")),
+            lambda: [cli.main([*train, "--out", "run"]) for _ in range(2)],
+            lambda: cli.main([*train, "--out", "other", "--meta-lr", "1e30"]),
+            lambda: cli.main(["train", "omniglot"]),
+            lambda: tm.set_backend("cupy"),
+        )
+    ]
+    table = text("teachers.md").partition("| it says |")[2].partition("\n\n")[0]
+    quoted = re.findall(r"^\| `([^`]+)` \|", table, re.M)
+    others = ["No module named 'tinymaml'"]
+    for sentence in (sentence for sentence in quoted if sentence not in others):
+        pattern = ".*".join(map(re.escape, sentence.split("…")))
+        assert any(re.search(pattern, words, re.S) for words in said), sentence
+    assert len(quoted) == len(said) + len(others)
+
+
+# What the pages say of the code
+
+
+def rooms():
+    """Return the table of rooms in design.md: for each row the modules that it names."""
+    table = text("design.md").partition("| room |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+    return [re.findall(r"`(\w+)(?:\.py|/)`", row) for row in rows]
+
+
+def test_every_room_is_in_the_table_and_imports_run_down_it():
+    level = {room: i for i, row in enumerate(rooms()) for room in row}
+    package = ROOT / "tinymaml"
+    there = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set(level) == there - {"__init__", "__main__", "__pycache__"}
+    for path in package.rglob("*.py"):
+        here = path.relative_to(package).with_suffix("").parts
+        if here[0].startswith("__"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == len(here):
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                for name in names:
+                    room = name.split(".")[0]
+                    if room in level and room != here[0]:
+                        assert level[room] > level[here[0]], f"{here} imports {room}"
+
+
+# The built pages
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The pages, built anew."""
+    for module in ("sphinx", "myst_nb", "pydata_sphinx_theme", "numpydoc"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install -e '.[docs]'")
+    out = tmp_path_factory.mktemp("docs")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", DOCS, out]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return out
+
+
+class Page(HTMLParser):
+    """The ids of a page, where it leads, what a browser loads with it, and its text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.loads, self.words = set(), [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids.add(given.get("id"))
+        if tag == "a":
+            self.links.append(given.get("href"))
+        elif tag == "link" and given.get("rel") not in ("index", "search", "next", "prev"):
+            self.loads.append(given["href"])
+        self.loads += [given[name] for name in ("src", "srcset", "data", "poster") if name in given]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@functools.cache
+def pages(root):
+    return {
+        path: Page(path) for path in sorted(root.rglob("*.html")) if "_static" not in path.parts
+    }
+
+
+def test_links_images_and_anchors_hold(built):
+    broken = []
+    for path, page in pages(built).items():
+        for target in [*page.links, *page.loads]:
+            parts = urlsplit(target or "")
+            if parts.scheme in ("http", "https", "data", "mailto"):
+                continue
+            there = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not there.is_file():
+                broken.append(f"{path.name}: {target}")
+            elif parts.fragment and unquote(parts.fragment) not in pages(built)[there].ids:
+                broken.append(f"{path.name}: {target} (no such anchor)")
+    assert not broken
+
+
+def test_nothing_is_loaded_from_the_network(built):
+    for path, page in pages(built).items():
+        assert not [url for url in page.loads if urlsplit(url).netloc], path
+    for style in built.rglob("*.css"):
+        css = style.read_text(encoding="utf-8")
+        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", css), style
+
+
+def public_names():
+    """Return what a reader may look for: the contract's names, and all that modules export."""
+    names = {f"tinymaml.{name}" for name in tm.__all__ if not inspect.ismodule(getattr(tm, name))}
+    for module in (tm.ops, tm.nn, tm.tasks):
+        exported = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+        exported = [name for name in exported if not hasattr(tm, name)]  # tm.Batch, tm.Task
+        names |= {f"{module.__name__}.{name}" for name in exported}
+    names |= {
+        f"tinymaml.func.{f}" for f in "grad value_and_grad vjp jvp hvp jacobian hessian".split()
+    }
+    names |= {f"tinymaml.Tensor.{m}" for m in "numpy item detach sum mean var max min".split()}
+    names |= {f"tinymaml.Tensor.{m}" for m in "reshape transpose swapaxes T mT astype".split()}
+    names |= {f"tinymaml.Tensor.{m}" for m in "data shape ndim size dtype requires_grad".split()}
+    names |= {f"tinymaml.maml.{f}" for f in "adapt meta_loss per_task".split()}
+    names |= {f"tinymaml.optim.{c}" for c in ("SGD", "Adam")}
+    names |= {f"tinymaml.training.{f}" for f in "meta_gradient train meta_step".split()}
+    names |= {f"tinymaml.evaluation.{f}" for f in "evaluate score_tasks summarise".split()}
+    for module in ("plots", "report", "datasheet", "experiments"):
+        module = __import__(f"tinymaml.{module}", fromlist=["*"])
+        own = inspect.getmembers(module, inspect.isfunction)
+        names |= {
+            f"{module.__name__}.{name}"
+            for name, function in own
+            if function.__module__.startswith(module.__name__) and not name.startswith("_")
+        }
+    return names
+
+
+def test_every_public_name_has_its_place_in_the_reference(built):
+    packed = (built / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    entries = [line.split(" ") for line in zlib.decompress(packed).decode().splitlines()]
+    documented = {name for name, kind, *_ in entries if kind.startswith("py:")}
+    assert not public_names() - documented
+
+
+def test_every_option_is_on_the_page_of_the_command_line(built):
+    words = "".join(Page(built / "reference" / "commands.html").words)
+    for name, experiment in EXPERIMENTS.items():
+        assert name in words
+        for field in cli._options(experiment):
+            assert cli.flag(field.name) in words
+    for option in ("--resume", "--backend", "--data", "--download", "--tasks", "--root", "--out"):
+        assert option in words
+
+
+LOOK = """async () => {
+    await window.MathJax?.startup?.promise
+    const faults = [], name = (e) => e.outerHTML.slice(0, 80)
+    for (const e of document.querySelectorAll("html, main, .bd-content, .bd-article-container"))
+        if (e.scrollWidth > e.clientWidth + 1)
+            faults.push(`${e.className || "the page"} scrolls: ${e.scrollWidth} px`)
+    const scrolls = (e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+    const inside = (e) => !e.matches("article") && (scrolls(e) || inside(e.parentElement))
+    for (const e of document.querySelectorAll("article :is(table, pre, img, svg, .math)"))
+        if (e.getBoundingClientRect().right > innerWidth + 1 && !inside(e))
+            faults.push(`cut off: ${name(e)}`)
+    for (const e of document.images)
+        if (!e.naturalWidth) faults.push(`no picture: ${e.src.slice(0, 80)}`)
+    for (const e of document.querySelectorAll(".math"))
+        if (!e.querySelector("mjx-container")) faults.push(`raw: ${name(e)}`)
+    for (const e of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
+        faults.push(`wrong formula: ${name(e)}`)
+    const article = (document.querySelector("article") || document.body).cloneNode(true)
+    for (const e of article.querySelectorAll("pre, code, script, style, mjx-container")) e.remove()
+    const raw = /\\\\[([]|\\$[^$]*[\\\\^_{][^$]*\\$|\\\\(frac|theta|nabla)/
+    const left = article.textContent.match(raw)
+    if (left) faults.push(`raw: ${left[0]}`)
+    return faults
+}"""
+
+
+def test_pages_in_a_browser(built):
+    """Every page in Chromium, as wide as a screen and as a phone."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[docs]'")
+    faults = []
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.on("console", lambda m: m.type == "error" and faults.append((tab.url, m.text)))
+        tab.on("pageerror", lambda error: faults.append((tab.url, str(error))))
+        tab.on("requestfailed", lambda request: faults.append((tab.url, request.url)))
+        tab.on("request", lambda r: r.url.startswith("http") and faults.append((tab.url, r.url)))
+        for path in pages(built):
+            tab.set_viewport_size({"width": 1280, "height": 900})
+            tab.goto(path.as_uri())
+            for width in (1280, 390):
+                tab.set_viewport_size({"width": width, "height": 844})
+                faults += [(path.name, width, fault) for fault in tab.evaluate(LOOK)]
+        browser.close()
+    assert not faults
