@@ -60,7 +60,8 @@ def main(argv=None):
         reason = str(error)
     except MemoryError as error:
         reason = f"not enough memory: {error}"
-    reason = reason if len(reason) <= 1000 else f"{reason[:1000]}..."  # it may quote a hostile file
+    # It may quote a hostile file: no control characters, and not for ever.
+    reason = "".join(c if c.isprintable() else "?" for c in reason[:1000])
     with suppress(OSError):
         print(f"tinymaml: {reason}", file=sys.stderr)
     return 2
