@@ -357,6 +357,53 @@ def test_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path):
             assert_nothing_left(run)
 
 
+def command(*arguments):
+    """The command line, with frequent checkpoints and hardly a test."""
+    Sinusoid.log_every, Sinusoid.checkpoint_every, cli.TEST_TASKS = 7, 50, 3
+    Sinusoid.figures = lambda *_: []
+    sys.argv = ["tinymaml", "train", "sinusoid", *arguments]
+    cli.console()
+
+
+def wait_for_steps(process, run, steps):
+    deadline = time.time() + 60
+    while process.poll() is None and time.time() < deadline:
+        rows = run.read_metrics()
+        if rows and rows[-1]["step"] >= steps:
+            return
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+def test_stopped_and_killed_and_resumed_from_the_command_line(tmp_path):
+    run, whole = Run(tmp_path / "run"), Run(tmp_path / "whole")
+    options = ("--meta-batch", "2", "--seed", "5")
+    for_long = ("--out", str(run.path), "--steps", "1000000")
+    with contextlib.ExitStack() as stack:
+        process = in_a_process(command, *for_long, *options)
+        stack.callback(process.kill)
+        wait_for_steps(process, run, 100)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and "continue with: tinymaml train sinusoid" in said
+        stopped = run.steps_done()
+        assert stopped >= 100
+
+        process = in_a_process(command, *for_long, "--resume")
+        stack.callback(process.kill)
+        wait_for_steps(process, run, stopped + 100)
+        process.kill()
+        process.communicate()
+    killed = run.steps_done()
+    assert killed >= stopped + 50
+    steps = ("--steps", str(killed + 30))
+    done(in_a_process(command, "--out", str(run.path), *steps, "--resume"))
+    done(in_a_process(command, "--out", str(whole.path), *steps, *options))
+    assert_same(run, whole)
+    assert not list(run.path.glob(".*"))
+
+
 # Short of room, or without what was there before
 
 

@@ -1,11 +1,6 @@
-"""Training runs: resumed bit for bit, killed at any moment, never half-written."""
+"""Training runs: what they learn, resumed bit for bit, and their sentences."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -80,51 +75,6 @@ def test_training_learns(tmp_path):
     tasks = Sinusoid().tasks("test", 10).sample(np.random.default_rng(9), 100)
     mean = summarise(evaluate(Sinusoid(), params, tasks, 5))["mean"]
     assert mean[5] < mean[1] < 0.75 * mean[0]  # adaptation is what it learned
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "tinymaml", *map(str, arguments)]
-
-
-def wait_for_steps(process, run, steps):
-    deadline = time.time() + 60
-    while time.time() < deadline and process.poll() is None:
-        rows = run.read_metrics()
-        if rows and rows[-1]["step"] >= steps:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the training made no progress")
-
-
-def test_ctrl_c_keeps_the_last_step_and_kill_9_the_last_checkpoint(tmp_path):
-    run, whole = Run(tmp_path / "run"), Run(tmp_path / "whole")
-    options = ("--meta-batch", 2, "--seed", 5)
-    hidden = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    process = subprocess.Popen(
-        command("train", "sinusoid", "--steps", 100_000, "--out", run.path, *options), **hidden
-    )
-    wait_for_steps(process, run, 1000)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
-    interrupted = json.loads(str(contents(run)["meta"]))["step"]
-
-    resume = command("train", "sinusoid", "--steps", 100_000, "--out", run.path, "--resume")
-    process = subprocess.Popen(resume, **hidden)
-    wait_for_steps(process, run, interrupted + 1500)
-    process.kill()
-    process.wait()
-    killed = json.loads(str(contents(run)["meta"]))["step"]
-    assert killed > interrupted
-    last = killed + 200
-    done = subprocess.run(
-        command("train", "sinusoid", "--steps", last, "--out", run.path, "--resume"), **hidden
-    )
-    assert done.returncode == 0
-    subprocess.run(
-        command("train", "sinusoid", "--steps", last, "--out", whole.path, *options), **hidden
-    )
-    assert_same(run, whole)
-    assert not list(run.path.glob(".*"))  # what the kill may have left half-written is gone
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path):
