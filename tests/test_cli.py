@@ -60,6 +60,7 @@ def test_sinusoid_from_training_to_figures(capsys, tmp_path):
         "config.json",
         "metrics.csv",
         "checkpoint.npz",
+        "training.json",
         "results.json",
         "learning_curve.png",
         "adaptation.png",
@@ -68,6 +69,8 @@ def test_sinusoid_from_training_to_figures(capsys, tmp_path):
     results = run.read_json("results.json")
     assert results["trained_steps"] == 100 and results["settings"]["meta_batch"] == 25
     assert results["peak_memory_mb"] > 20 and results["train_seconds"] > 0
+    assert results["training"] == run.read_json("training.json")
+    assert results["training"]["peak_memory_mb"] > 20
     curve = results["curves"]["K = 10"]
     assert len(curve["mean"]) == len(curve["ci95"]) == 11 and curve["tasks"] == 600
     for picture in run.path.glob("*.png"):
@@ -76,6 +79,7 @@ def test_sinusoid_from_training_to_figures(capsys, tmp_path):
     assert call("evaluate", "run", "--tasks", 50) == 0
     again = run.read_json("results.json")
     assert again["curves"]["K = 5"]["tasks"] == 50
+    assert again["training"] == results["training"]
     assert "50 tasks" in capsys.readouterr().out
 
 
@@ -88,6 +92,12 @@ def test_omniglot_from_zips_to_results(capsys, characters, tmp_path, few_test_ta
     assert config["settings"] == Omniglot(steps=2, meta_batch=9).config()
     # the folder of the images is remembered
     assert call("evaluate", "runs/omniglot", "--tasks", 10) == 0
+    # and a test may be another than the run's own
+    assert call("evaluate", "runs/omniglot", "--tasks", 10, "--test-query", 3) == 0
+    assert "3 query/class" in capsys.readouterr().out
+    assert Run(tmp_path / "runs/omniglot").read_json("config.json") == config
+    assert call("report", "runs/omniglot", "--out", "page") == 0
+    assert "--test-query 3" in (tmp_path / "page/report.md").read_text()
     assert call("train", "omniglot", "--steps", 3, "--resume", "--data", characters) == 0
 
 
@@ -150,7 +160,8 @@ def test_a_start_that_failed_does_not_block_the_folder(
     assert "backend 'abacus' is unknown" in refused(capsys, *options)
     monkeypatch.delenv("TINYMAML_BACKEND")
     said = refused(capsys, *options, "--n-way", 150)
-    assert "the 'val' classes do not suffice: 150-way" in said and "there are 100" in said
+    assert "the 'val' classes do not suffice for --k-shot 1 and --test-query 1" in said
+    assert "150-way episodes need 150 classes, but there are 100" in said
     assert call(*options) == 0
 
 
@@ -183,6 +194,8 @@ def test_a_report_of_two_seeds(capsys, tmp_path):
     text = (tmp_path / "page/report.md").read_text()
     assert "(2 seeds)" in text and "at 100 of 70,000 iterations" in text
     assert "holds no run" in refused(capsys, "report", "nowhere")
+    said = refused(capsys, "evaluate", "run0", "--test-query", 3)
+    assert "--test-query has no meaning for sinusoid" in said
 
 
 def test_the_images_of_a_folder_are_checked_and_shown(capsys, characters, tmp_path):

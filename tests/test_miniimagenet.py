@@ -72,7 +72,9 @@ def test_the_set_is_found_below_the_data_folder(tmp_path, monkeypatch, published
     assert find() == find(tmp_path) == tmp_path / "mini-imagenet"
     assert load(size=SIDE).title == "MiniImageNet"
     sets.write_zip(tmp_path / "Mini_ImageNet" / "images.zip", sets.listed())
-    assert find(tmp_path / "Mini_ImageNet") == tmp_path / "Mini_ImageNet" / "images.zip"
+    assert find(tmp_path / "Mini_ImageNet") == tmp_path / "Mini_ImageNet"
+    zipped = tmp_path / "Mini_ImageNet" / "images.zip"
+    assert find(zipped) == zipped
 
 
 def test_another_set_has_the_name_of_its_folder_or_zip_and_is_remarked_on(tmp_path):

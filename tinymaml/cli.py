@@ -14,7 +14,7 @@ import numpy as np
 
 from . import __version__, backend
 from .errors import UserError
-from .experiments import EXPERIMENTS, flag, from_config
+from .experiments import EXPERIMENTS, OF_THE_TEST, flag, from_config
 from .interrupts import CtrlC
 from .runs import Run
 from .training import train
@@ -119,11 +119,15 @@ def _parser():
                 "--download", action="store_true", help="download the images to --data first"
             )
 
-    evaluation = commands.add_parser("evaluate", help="test a trained run again")
+    evaluation = commands.add_parser("evaluate", help="test a trained run anew")
     evaluation.add_argument("folder", metavar="RUN", help="folder of the run")
     evaluation.add_argument(
         "--tasks", type=int, default=TEST_TASKS, help=f"test tasks ({TEST_TASKS})"
     )
+    for name in OF_THE_TEST:
+        evaluation.add_argument(
+            flag(name), type=int, metavar="INT", help=f"{HELP[name]} (the run's)"
+        )
     _add_shared(evaluation, True)
     evaluation.set_defaults(run=_evaluate)
 
@@ -213,6 +217,7 @@ def _train(arguments):
         run.start(config)
     started = time.perf_counter()
     reached = train(experiment, run, resume=arguments.resume)
+    run.write_json("training.json", _machine())
     if reached.step < experiment.steps:
         print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
         return 130
@@ -265,6 +270,10 @@ def _evaluate(arguments):
         raise UserError(f"--tasks is {arguments.tasks}; give at least 2, for an interval")
     run = Run(arguments.folder)
     name, experiment = _experiment(run)
+    given = {n: getattr(arguments, n) for n in OF_THE_TEST if getattr(arguments, n) is not None}
+    if unknown := given.keys() - {field.name for field in _options(experiment)}:
+        raise UserError(f"{flag(unknown.pop())} has no meaning for {name}; leave it out")
+    experiment = dataclasses.replace(experiment, **given)
     if experiment.needs_data:
         experiment.load_data(arguments.data or _data_of(run))
     reached = run.load(experiment.model.init(experiment.rng("weights")))
@@ -281,7 +290,20 @@ def _test(name, experiment, run, reached, n_tasks):
         "seed": experiment.seed,
         "trained_steps": reached.step,
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
+        "training": run.read_json("training.json") if (run / "training.json").exists() else None,
         "seconds": round(time.perf_counter() - started, 1),
+        **_machine(),
+    }
+    run.write_json("results.json", results)
+    print(experiment.table(results))
+    figures = experiment.figures(run, reached.params, results)
+    print(f"figures: {', '.join(map(str, figures))}")
+    return 0
+
+
+def _machine():
+    """Return what this process has needed, and what it runs on."""
+    return {
         "peak_memory_mb": _peak_memory(),
         "versions": {
             "tinymaml": __version__,
@@ -290,11 +312,6 @@ def _test(name, experiment, run, reached, n_tasks):
         },
         "cores": os.cpu_count(),
     }
-    run.write_json("results.json", results)
-    print(experiment.table(results))
-    figures = experiment.figures(run, reached.params, results)
-    print(f"figures: {', '.join(map(str, figures))}")
-    return 0
 
 
 def _peak_memory():

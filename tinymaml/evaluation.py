@@ -29,16 +29,19 @@ def evaluate(experiment, params, tasks, steps):
     array of float64, shape (n_tasks, steps + 1)
         The experiment's metric.
     """
-    return score_tasks(experiment, params, tasks, (experiment.score, range(steps + 1)))[0]
+    return score_tasks(experiment, params, [tasks], (experiment.score, range(steps + 1)))[0]
 
 
-def score_tasks(experiment, params, tasks, *wanted):
+def score_tasks(experiment, params, blocks, *wanted):
     """Adapt to each task and score it by several measures, each after some gradient steps.
 
     Parameters
     ----------
-    experiment, params, tasks
+    experiment, params
         As :func:`evaluate`.
+    blocks : iterable of Task
+        With a leading task axis. One is taken after the other, so that no more of them than one
+        need be in memory.
     *wanted : (function, sequence of int)
         ``score(params, support, query)``, one number per task, and the steps after which to take
         it, in rising order.
@@ -48,13 +51,11 @@ def score_tasks(experiment, params, tasks, *wanted):
     list of array of float64, shape (n_tasks, len(steps))
         One for each of ``wanted``.
     """
-    n, rates = len(tasks.support.x), experiment.rates(params)
-    size = experiment.test_chunk
+    rates, size = experiment.rates(params), experiment.test_chunk
     last = max(step for _, steps in wanted for step in steps)
 
-    def one(start):
-        part = slice(start, start + size)
-        support, query = (Batch(*[asarray(a[part]) for a in batch]) for batch in tasks)
+    def one(chunk):
+        support, query = (Batch(*map(asarray, batch)) for batch in chunk)
         adapted = per_task({name: p.detach() for name, p in params.items()}, len(support.x))
         scores = [[] for _ in wanted]
         for step in range(last + 1):
@@ -67,7 +68,11 @@ def score_tasks(experiment, params, tasks, *wanted):
                         column.append(to_numpy(score(adapted, support, query)))
         return [np.stack(column, axis=1).astype(float) for column in scores]
 
-    return [np.concatenate(parts) for parts in zip(*map_chunks(one, range(0, n, size)))]
+    parts = []
+    for tasks in blocks:
+        starts = range(0, len(tasks.support.x), size)
+        parts += map_chunks(one, [tasks.part(start, start + size) for start in starts])
+    return [np.concatenate(scores) for scores in zip(*parts)]
 
 
 def summarise(scores, worst=math.inf):

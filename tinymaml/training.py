@@ -51,7 +51,7 @@ def meta_gradient(loss, params, tasks, *, lr, steps=1, first_order=False, chunk=
     chunk = n if chunk is None else min(chunk, n)
 
     def of_chunk(start):
-        tasks_here = Task(*[Batch(*[a[start : start + chunk] for a in batch]) for batch in tasks])
+        tasks_here = tasks.part(start, start + chunk)
         value = meta_loss(loss, params, tasks_here, lr=lr, steps=steps, first_order=first_order) * (
             len(tasks_here.support.x) / n
         )

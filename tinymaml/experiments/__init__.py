@@ -7,13 +7,15 @@ the run.
 from dataclasses import fields, replace
 
 from ..errors import UserError
+from .baselines import MiniImageNetPretrained
 from .experiment import Experiment, flag
-from .miniimagenet import MiniImageNet, MiniImageNetPretrained
+from .miniimagenet import MiniImageNet
 from .omniglot import Omniglot, OmniglotMLP
-from .sinusoid import Sinusoid, SinusoidOracle
+from .sinusoid import Sinusoid, SinusoidOracle, SinusoidPretrained
 
 __all__ = [
     "EXPERIMENTS",
+    "OF_THE_TEST",
     "Experiment",
     "MiniImageNet",
     "MiniImageNetPretrained",
@@ -21,16 +23,20 @@ __all__ = [
     "OmniglotMLP",
     "Sinusoid",
     "SinusoidOracle",
+    "SinusoidPretrained",
     "flag",
     "from_config",
 ]
+
+#: Settings that a training does not depend on: a run may be tested by others
+OF_THE_TEST = ("test_steps", "test_query")
 
 # Finn et al. 2017, A.1, and the authors' code for the 5-shot batches of MiniImageNet.
 _TWENTY = Omniglot(n_way=20, inner_lr=0.1, inner_steps=5, test_steps=5, meta_batch=16)
 EXPERIMENTS = {
     "sinusoid": Sinusoid(),
     "sinusoid-first-order": Sinusoid(first_order=True),
-    "sinusoid-pretrained": Sinusoid(inner_steps=0),
+    "sinusoid-pretrained": SinusoidPretrained(),
     "sinusoid-oracle": SinusoidOracle(),
     "omniglot": Omniglot(),
     "omniglot-5shot": Omniglot(k_shot=5),

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .. import nn, paper
 from ..errors import UserError
 from ..evaluation import score_tasks, summarise
 from ..tasks.images import ImageEpisodes
 from ..tensor import raw
-from .experiment import STEPS, Experiment
+from .experiment import STEPS, Experiment, flag
 
 #: Whose statistics batch norm takes when the query is scored: the paper's protocol, in which the
 #: query examples of a task see each other, and the inductive one, in which they do not
@@ -20,7 +22,8 @@ class Classification(Experiment):
 
     alpha is meant as in the authors' code, whose inner loss sums over the classes: on the mean over
     examples, which we use, the step is n_way * alpha. Gamma and beta of batch norm are meta-learned
-    but not adapted, as there.
+    but not adapted. The authors' batch norm has no gamma, and its epsilon is 1e-3 where ours is
+    1e-5.
     """
 
     n_way: int = 5
@@ -38,8 +41,8 @@ class Classification(Experiment):
         for name in ("n_query", "test_query"):
             if getattr(self, name) < 0:
                 raise UserError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more, or 0 "
-                    "for as many as shots"
+                    f"{flag(name)} is {getattr(self, name)}; give 1 or more, or 0 for as many as "
+                    "shots"
                 )
         if not 1 <= self.test_steps <= 100:
             raise UserError(f"--test-steps is {self.test_steps}; give 1 to 100")
@@ -73,18 +76,29 @@ class Classification(Experiment):
             for name in params
         }
 
-    def keep(self, images):
-        """Keep the images of each split: dict of arrays or lists of arrays, as ImageEpisodes.
-
-        UserError if they cannot fill the episodes of these settings.
-        """
+    def hold(self, images, title=None):
+        """Keep images without a look at them; see `keep`."""
         # the dataclass is frozen so that its options are; the images are no option
         object.__setattr__(self, "_images", images)
+        if title:
+            object.__setattr__(self, "data", title)
+
+    def keep(self, images, title=None):
+        """Keep the images of each split: dict of arrays or lists of arrays, as ImageEpisodes.
+
+        ``title`` is of the tables, if the images are not those that the experiment is named for.
+        UserError if they cannot fill the episodes of these settings.
+        """
+        self.hold(images, title)
         for split in images:
             try:
                 self.tasks(split)
             except UserError as error:
-                raise UserError(f"the {split!r} classes do not suffice: {error}") from None
+                queries = "n_query" if split == "train" else "test_query"
+                raise UserError(
+                    f"the {split!r} classes do not suffice for --k-shot {self.k_shot} and "
+                    f"{flag(queries)} {self.queries(split)}: {error}"
+                ) from None
 
     def tasks(self, split):
         """Return the episodes of a split: "train", "val" or "test"."""
@@ -97,8 +111,10 @@ class Classification(Experiment):
         return False
 
     def score(self, params, support, query):
-        """Return the share of right answers in each task."""
-        return (raw(self.model(params, query.x)).argmax(-1) == raw(query.y)).mean(-1)
+        """Return the share of right answers in each task; no number where the network has none."""
+        logits = raw(self.model(params, query.x))
+        right = (logits.argmax(-1) == raw(query.y)).mean(-1)
+        return np.where(np.isfinite(logits).all((-2, -1)), right, np.nan)
 
     def inductive_score(self, params, support, query):
         """Return the same with batch norm by the statistics of the support alone."""
@@ -106,12 +122,10 @@ class Classification(Experiment):
 
     def test(self, params, n_tasks):
         """Return the test results, on classes that training has not seen."""
-        tasks = self.tasks("test").sample(self.rng("test"), n_tasks)
         steps, last = range(max(STEPS, self.test_steps) + 1), self.test_steps
-        transductive, inductive = map(
-            summarise,
-            score_tasks(self, params, tasks, (self.score, steps), (self.inductive_score, [last])),
-        )
+        wanted = (self.score, steps), (self.inductive_score, [last])
+        scores = score_tasks(self, params, self.blocks("test", n_tasks), *wanted)
+        transductive, inductive = map(summarise, scores)
         rows = [
             self.row(self.setting, transductive, last, last, batch_norm=QUERY),
             self.row(self.setting, inductive, last, batch_norm=SUPPORT),
@@ -121,10 +135,12 @@ class Classification(Experiment):
             "protocol": f"accuracy +- 95 % CI over {n_tasks} tasks, seed {self.seed}; "
             f"{self.setting}, {self.queries('test')} query/class; batch norm: {QUERY} (by the "
             f"{SUPPORT} alone: {self.number(inductive['mean'][0], inductive['ci95'][0])} after "
-            f"{last} steps); {self.data_sentence()}",
+            f"{last} step{'s' * (last != 1)}); {self.data_sentence()}",
             "metric": self.metric,
             "curves": {self.setting: transductive},
-            "paper": {self.setting: {last: printed[0] / 100}} if printed else {},
+            "paper": {self.setting: {paper.steps(self.data, self.setting): printed[0] / 100}}
+            if printed
+            else {},
             "rows": rows,
         }
 

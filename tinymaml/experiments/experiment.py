@@ -33,6 +33,7 @@ class Experiment:
     fixed = ()  # fields that are no option, having no effect or no choice
     needs_data = False
     chunk, test_chunk = None, 100  # tasks taken at once in training, at most, and at test
+    block = 100  # tasks of a test in memory at once; which they are depends on it
     test_steps = 1  # gradient steps at validation and, for the headline, at test
     worst = float("inf")  # a score above it, or that is no number, counts as diverged
 
@@ -69,6 +70,12 @@ class Experiment:
         """Return the batch of tasks of a training step."""
         return self.tasks("train").sample(self.rng("train", step), self.meta_batch)
 
+    def blocks(self, split, n_tasks):
+        """Yield tasks of a split, always the same, a block of them after the other."""
+        source, rng = self.tasks(split), self.rng(split)
+        for start in range(0, n_tasks, self.block):
+            yield source.sample(rng, min(self.block, n_tasks - start))
+
     def gradient(self, params, tasks):
         """Return the meta-loss of a batch of tasks and its gradient (Algorithm 1, line 8)."""
         return meta_gradient(
@@ -94,7 +101,7 @@ class Experiment:
 
     def validate(self, params):
         """Return the mean score on validation tasks, always the same, and how many diverged."""
-        tasks = self.tasks("val").sample(self.rng("val"), self.validation_tasks)
+        tasks = self.blocks("val", self.validation_tasks)
         (scores,) = score_tasks(self, params, tasks, (self.score, [self.test_steps]))
         curve = summarise(scores, self.worst)
         return curve["mean"][0], curve["diverged"][0]

@@ -100,7 +100,8 @@ class OmniglotMLP(Omniglot):
 
     @property
     def method(self):
-        return "MAML, no conv" + ", first order" * self.first_order
+        method, *order = super().method.split(", ")
+        return ", ".join([method, "no conv", *order])
 
     chunk = 16
 

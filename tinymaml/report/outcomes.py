@@ -4,19 +4,16 @@ Nothing that lies there is trusted: whatever does not have the form that ``tinym
 gives it is refused in one sentence, before it is used.
 """
 
-import csv
 import math
-import os
 import re
 import shlex
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from ..errors import UserError
-from ..experiments import EXPERIMENTS, flag
+from ..experiments import EXPERIMENTS, OF_THE_TEST, flag
 from ..runs import Run
 
-MOST_TEXT = 16 * 2**20  # bytes of a JSON or CSV file
 MOST_PICTURE = 4 * 2**20  # bytes of a figure
 MOST_PICTURES = 20  # of a run
 
@@ -34,6 +31,7 @@ LIST = ("a list", lambda x: isinstance(x, list))
 METRIC = ("'accuracy' or 'MSE'", lambda x: x in ("accuracy", "MSE"))
 
 CONFIG = {"experiment": TEXT, "settings": OBJECT, "data": TEXT_OR_NULL}
+MACHINE = {"peak_memory_mb": NUMBER, "versions": OBJECT, "cores": NUMBER}
 RESULTS = {
     "rows": LIST,
     "experiment": TEXT,
@@ -41,13 +39,12 @@ RESULTS = {
     "seed": COUNT,
     "trained_steps": COUNT,
     "train_seconds": NUMBER,
-    "peak_memory_mb": NUMBER,
+    "training": ("an object or null", lambda x: x is None or isinstance(x, dict)),
     "protocol": TEXT,
     "metric": METRIC,
     "curves": OBJECT,
     "paper": OBJECT,
-    "versions": OBJECT,
-    "cores": NUMBER,
+    **MACHINE,
 }
 ROW = {
     "data": TEXT,
@@ -167,7 +164,7 @@ def read(folder, name):
     """
     run = Run(folder)
     where, beside = run / "results.json", run / "config.json"
-    results, config = _object(run, where.name), _object(run, beside.name)
+    results, config = run.read_json(where.name), run.read_json(beside.name)
     if "rows" not in results:
         raise UserError(
             f"{where} has no 'rows', as an older tinymaml left it; run `tinymaml evaluate "
@@ -176,8 +173,8 @@ def read(folder, name):
     _check(results, RESULTS, where)
     _check(config, CONFIG, beside)
     for key, value in config["settings"].items():
-        # a run may be trained further after its test
-        if key != "steps" and results["settings"].get(key) != value:
+        # a run may be trained further after its test, or tested in another way
+        if key not in ("steps", *OF_THE_TEST) and results["settings"].get(key) != value:
             raise UserError(
                 f"{where} is not of the settings in config.json beside it ({key} differs); "
                 f"run `tinymaml evaluate {folder}` again"
@@ -191,6 +188,10 @@ def read(folder, name):
 def _check_results(results, where):
     for part, kind in (("settings", SCALAR), ("versions", TEXT), ("curves", OBJECT)):
         _check(results[part], dict.fromkeys(results[part], kind), f"{part!r} of {where}")
+    if training := results["training"]:
+        _check(training, MACHINE, f"'training' of {where}")
+        versions = training["versions"]
+        _check(versions, dict.fromkeys(versions, TEXT), f"'versions' of 'training' of {where}")
     for label, curve in results["curves"].items():
         what = f"the curve {label!r} of {where}"
         _check(curve, dict.fromkeys(CURVE, LIST), what)
@@ -225,35 +226,10 @@ def _check(content, kinds, where):
             )
 
 
-def _object(run, name):
-    _check_file(run / name)
-    try:
-        return run.read_json(name)
-    except RecursionError as error:
-        raise UserError(f"{run / name} cannot be read as JSON: it is nested too deeply") from error
-
-
-def _check_file(path):
-    """UserError if reading it could take for ever or fill the memory."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError(f"{path} is no regular file; give the folder of a run")
-    if os.path.isfile(path) and os.path.getsize(path) > MOST_TEXT:
-        raise UserError(f"{path} is larger than {MOST_TEXT >> 20} MB, which no run writes")
-
-
 def _last_validation(run, results):
-    path = run / "metrics.csv"
-    _check_file(path)
-    try:
-        metrics = run.read_metrics()
-    except csv.Error as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    metrics = run.read_metrics(until=results["trained_steps"])
     validated = [
-        (row["step"], row["validation"])
-        for row in metrics
-        if row.get("validation") is not None
-        and row.get("step") is not None
-        and row["step"] <= results["trained_steps"]
+        (row["step"], row["validation"]) for row in metrics if row["validation"] is not None
     ]
     return validated[-1] if validated else None
 

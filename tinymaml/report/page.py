@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import paper, plots
 from ..errors import UserError
+from ..experiments.classification import QUERY, SUPPORT
 from ..runs import replacing
 from .document import (
     BREAK,
@@ -169,8 +170,10 @@ def _tables(data, entries):
 
 
 def _label(row):
-    """Return the name of a result's row in a table."""
-    return row["method"] + ", batch norm from support only" * (row["batch_norm"] == "support batch")
+    """Return the name of a result's row in a table: the paper's, if it is taken as there."""
+    usual = SUPPORT if row["method"] == "Fine-tuning" else QUERY
+    words = {QUERY: ", batch norm from query batch", SUPPORT: ", batch norm from support only"}
+    return row["method"] + words.get(row["batch_norm"], "") * (row["batch_norm"] != usual)
 
 
 def _table(caption, data, printed, columns, cells):
@@ -224,8 +227,9 @@ def _notes(cells):
         blocks.append(
             Paragraph(
                 "Batch norm takes the statistics of all query images of a task together, as the "
-                "paper's code does for MAML; in the rows “batch norm from support only” a query "
-                "image is classified by itself, with the statistics of the support images."
+                "paper's code does for MAML, or, as its fine-tuning baseline does, those of the "
+                "support images, so that a query image is classified by itself. A row that is not "
+                "taken as the paper's says so."
             )
         )
     if "training images" in methods:
@@ -274,8 +278,8 @@ def _section(entry):
 
 
 def _facts(entry):
-    head = ["run", "seed", "training", "time", "peak memory", "cores", "last validation"]
-    head += ["versions"]
+    head = ["run", "seed", "training", "time", "peak memory", "peak memory of the test", "cores"]
+    head += ["last validation", "versions"]
     rows = []
     for run in entry.runs:
         results, validation = run.results, "—"
@@ -283,20 +287,26 @@ def _facts(entry):
             step, score = run.validation
             score = in_words(score, entry.data()[0], results["metric"])
             validation = f"{score} at iteration {step:,}"
-        memory = results["peak_memory_mb"]
+        training = results["training"] or {}
+        cores, versions = training.get("cores"), training.get("versions", {})
         rows.append(
             [
                 run.name,
                 str(run.seed),
                 run.missing_iterations or f"{results['trained_steps']:,} iterations",
                 _duration(results["train_seconds"]),
-                "unknown" if memory is None else f"{memory:,.0f} MB",
-                "unknown" if results["cores"] is None else f"{results['cores']:g}",
+                _megabytes(training.get("peak_memory_mb")),
+                _megabytes(results["peak_memory_mb"]),
+                "unknown" if cores is None else f"{cores:g}",
                 validation,
-                ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+                ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown",
             ]
         )
     return Table("How it was made", head, rows)
+
+
+def _megabytes(memory):
+    return "unknown" if memory is None else f"{memory:,.0f} MB"
 
 
 def _duration(seconds):

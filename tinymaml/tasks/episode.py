@@ -44,3 +44,15 @@ class Task(NamedTuple):
 
     support: Batch
     query: Batch
+
+    def part(self, start, stop):
+        """Return the tasks from one to before another, of many with a leading task axis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> batch = Batch(np.zeros((25, 10, 1)), np.zeros((25, 10, 1)))
+        >>> Task(batch, batch).part(0, 5).support.x.shape
+        (5, 10, 1)
+        """
+        return Task(*[Batch(*[array[start:stop] for array in batch]) for batch in self])

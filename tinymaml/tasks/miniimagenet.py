@@ -125,7 +125,7 @@ def load(root=None, size=SIZE):
 
 
 def find(root=None):
-    """The folder or zip that `load` reads.
+    """The folder or zip that holds the set; `load` takes it for the same one of the same title.
 
     Parameters
     ----------
@@ -149,8 +149,9 @@ def find(root=None):
     ...
     tinymaml.errors.UserError: /nowhere does not exist; give a folder that holds ...
     """
-    with _located(root) as (folder, _, _, _):
-        return folder.path
+    with _located(root) as (folder, _, _, title):
+        # a zip in a folder is called by the folder's name
+        return folder.path if title == folder.path.stem else folder.path.parent
 
 
 @contextlib.contextmanager
