@@ -81,3 +81,17 @@ def test_missing_framework_is_named_and_left_out(monkeypatch, capsys):
     monkeypatch.setattr(command, "measure_workload", lambda workload, names, options: {})
     command.main(["W1", "--peers", "torch"])
     assert "torch is not installed, so it is left out: pip install" in capsys.readouterr().err
+
+
+def test_what_the_experiments_spend_is_a_table():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.experiments", "sinusoid", "--steps", "2", "--test"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    head, _, line = ([c.strip() for c in row.split("|")[1:-1]] for row in done.stdout.splitlines())
+    found = dict(zip(head, line))
+    assert found["experiment"] == "sinusoid" and found["share"].endswith(" %")
+    assert float(found["step, ms"]) > 0 and float(found["test of 600 tasks, s"]) > 0

@@ -27,6 +27,7 @@ class Omniglot(Classification):
 
     log_every, validate_every, checkpoint_every = 20, 500, 100
     validation_tasks = 200
+    block = 192
 
     def __post_init__(self):
         super().__post_init__()
@@ -57,8 +58,8 @@ class Omniglot(Classification):
 
     @property
     def test_chunk(self):
-        """More, since there is no second order to hold."""
-        return 5 * self.chunk
+        """More, since there is no second order to hold; two make a block of the largest."""
+        return 6 * self.chunk
 
     @cached_property
     def model(self):

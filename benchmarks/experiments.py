@@ -1,0 +1,80 @@
+"""``python -m benchmarks.experiments``: what the experiments spend on anything but learning.
+
+One line of a table for each experiment: loading its images for the first time and from the cache,
+drawing a batch of tasks beside the step that learns from it, and the test.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+
+import numpy as np
+
+from tinymaml.chunks import single_threaded_blas
+from tinymaml.experiments import EXPERIMENTS
+from tinymaml.optim import Adam
+from tinymaml.runs import Checkpoint
+from tinymaml.training import meta_step
+
+HEAD = ("experiment", "first load, s", "from cache, s", "draw a batch, ms", "step, ms", "share")
+TASKS = 600  # of a test
+
+
+def main(arguments=None):
+    """Measure; Markdown on standard output."""
+    options = _parse(arguments)
+    print(_line([*HEAD, f"test of {TASKS} tasks, s"]), _line(["---"] * 7), sep="\n", flush=True)
+    for name in options.experiments:
+        print(_line(measure(EXPERIMENTS[name], name, options)), flush=True)
+
+
+def measure(experiment, name, options):
+    """Return the cells of an experiment's line."""
+    loads = ["", ""]
+    if experiment.needs_data:
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["TINYMAML_CACHE"] = cache
+            loads = [f"{_seconds(lambda: experiment.load_data(options.data)):.2f}" for _ in loads]
+    params = experiment.model.init(experiment.rng("weights"))
+    optimizer = Adam(experiment.meta_lr)
+    now, draws, steps = Checkpoint(0, params, optimizer.init(params), []), [], []
+    with single_threaded_blas():
+        for step in range(options.steps + 1):
+            draws.append(_seconds(lambda step=step: experiment.training_tasks(step + 1)))
+            started = time.perf_counter()
+            now = meta_step(experiment, optimizer, now)  # which draws them again
+            steps.append(time.perf_counter() - started)
+    draw, step = np.median(draws[1:]), np.median(steps[1:])  # the first is slower
+    test = _seconds(lambda: experiment.test(now.params, TASKS)) if options.test else None
+    return [
+        name,
+        *loads,
+        f"{1e3 * draw:.3g}",
+        f"{1e3 * step:.3g}",
+        f"{100 * draw / step:.1f} %",
+        "" if test is None else f"{test:.1f}",
+    ]
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments", description=__doc__)
+    parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="NAME")
+    parser.add_argument("--data", metavar="DIR", help="folder of the images (TINYMAML_DATA)")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps (20)")
+    parser.add_argument("--test", action="store_true", help="also a test, which may take minutes")
+    return parser.parse_args(arguments)
+
+
+def _seconds(function):
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def _line(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
