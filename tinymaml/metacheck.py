@@ -162,20 +162,18 @@ def _cosine(a, b):
 
 
 def _table(labels, arrays, columns):
-    """Return a row for each parameter: its largest entry in all three, and how they differ."""
-    head = ("parameter", "shape", "second order", "differences", "first order", "max difference")
-    lines = [
-        f"{head[0]:<24} {head[1]:<16} {head[2]:>14} {head[3]:>14} {head[4]:>14} {head[5]:>15} "
-        f"{'cosine':>10} {'of first order':>15}"
-    ]
+    """Return a row for each parameter: its largest entry in all three, and how they differ.
+
+    The cosines are of the second and of the first order with finite differences.
+    """
+    head = f"{'parameter':<24}{'differences':>13}{'second order':>14}{'max diff.':>11}"
+    lines = [head + f"{'cosine':>10}{'first order':>14}{'cosine':>10}"]
     for label, x, (a, n, f) in zip(labels, arrays, columns):
-        line = f"{label[2:-2] or 'theta':<24} {x.shape!s:<16} "
+        line = f"{label[2:-2] or 'theta'} {x.shape}".ljust(24)
         if n.size:
             k = np.argmax(np.abs(n))
-            line += (
-                f"{a[k]:>14.6e} {n[k]:>14.6e} {f[k]:>14.6e} {np.abs(a - n).max():>15.1e} "
-                f"{_cosine(a, n):>10.6f} {_cosine(f, n):>15.6f}"
-            )
+            line += f"{n[k]:>13.5e}{a[k]:>14.5e}{np.abs(a - n).max():>11.1e}{_cosine(a, n):>10.6f}"
+            line += f"{f[k]:>14.5e}{_cosine(f, n):>10.6f}"
         lines.append(line.rstrip())
     return "\n".join(lines)
 
