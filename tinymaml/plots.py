@@ -66,22 +66,27 @@ def adaptation_curve(summaries, metric, paper=None, ax=None):
     Parameters
     ----------
     summaries : dict of str to dict
-        For each curve its label and what :func:`tinymaml.evaluation.summarise` gives.
+        For each curve its label and what :func:`tinymaml.evaluation.summarise` gives, as
+        ``curves`` of a run's ``results.json``.
     metric : str
     paper : dict of str to dict, optional
-        By the label of a curve, the paper's values after some steps.
+        By the label of a curve, the paper's values after some steps, as ``paper`` there.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
-    for (label, summary), colour in zip(summaries.items(), (BLUE, ORANGE, GREEN, PINK)):
-        mean, half = np.array(summary["mean"]), np.array(summary["ci95"])
+    looks = ((BLUE, "o-"), (ORANGE, "s--"), (GREEN, "D-."), (PINK, "^:"))
+    for (label, summary), (colour, style) in zip(summaries.items(), looks):
+        mean, half = (np.array(summary[key], dtype=float) for key in ("mean", "ci95"))
         steps = np.arange(len(mean))
-        ax.plot(steps, mean, color=colour, marker="o", ms=4, label=label)
+        ax.plot(steps, mean, style, color=colour, ms=4, label=label)
         ax.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
     for label, values in (paper or {}).items():
         if values:
             label = f"Finn et al. 2017, {label}"
-            ax.plot(*zip(*values.items()), "x", color="black", ms=8, mew=2, label=label, zorder=5)
+            steps = [int(step) for step in values]  # a key in JSON is a text
+            ax.plot(
+                steps, list(values.values()), "x", color="black", ms=8, mew=2, label=label, zorder=5
+            )
     ax.set(xlabel="gradient steps at test", ylabel=metric)
     if metric != "accuracy":
         ax.set_ylim(0, None)

@@ -1,0 +1,37 @@
+"""Figures show the numbers that they are given."""
+
+import json
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from tinymaml import plots
+
+pytestmark = pytest.mark.numpy_only
+
+
+@pytest.fixture
+def ax():
+    mpl.use("Agg")
+    from matplotlib.figure import Figure
+
+    return Figure().subplots()
+
+
+def test_curves_are_drawn_as_a_run_stores_them(ax):
+    """With steps as texts, and null where every task diverged."""
+    curve = {"mean": [3.0, None, 0.5], "ci95": [0.1, None, 0.2]}
+    stored = {"curves": {"K = 5": curve}, "paper": {"K = 5": {1: 0.67}}}
+    stored = json.loads(json.dumps(stored))
+    plots.adaptation_curve(stored["curves"], "MSE", stored["paper"], ax=ax)
+    ours, paper = ax.lines
+    np.testing.assert_array_equal(ours.get_ydata(), [3.0, np.nan, 0.5])
+    assert paper.get_xydata().tolist() == [[1, 0.67]]
+
+
+def test_curves_differ_in_more_than_colour(ax):
+    flat = {"mean": [1.0, 1.0], "ci95": [0.0, 0.0]}
+    plots.adaptation_curve(dict.fromkeys("abcd", flat), "accuracy", ax=ax)
+    looks = {(line.get_linestyle(), line.get_marker()) for line in ax.lines}
+    assert len(looks) == 4
