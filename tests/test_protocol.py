@@ -17,12 +17,17 @@ from tinymaml.experiments import (
     MiniImageNetPretrained,
     Omniglot,
     OmniglotMLP,
+    Sinusoid,
+    SinusoidOracle,
     baselines,
     classification,
     experiment,
     sinusoid,
 )
-from tinymaml.tasks import Batch, Task, miniimagenet
+from tinymaml.report import page
+from tinymaml.runs import Run
+from tinymaml.tasks import Batch, Task, miniimagenet, omniglot
+from tinymaml.training import train
 
 pytestmark = pytest.mark.numpy_only
 
@@ -87,6 +92,26 @@ def test_every_preset_is_in_the_table_of_numbers():
     assert (Omniglot().split, Omniglot().resize, cli.TEST_TASKS) == ("random", "nearest", 600)
     photographs = MiniImageNet()
     assert (photographs.filters, photographs.image_size, photographs.clip) == (32, 84, 10)
+    baselines = MiniImageNetPretrained()  # Ravi & Larochelle 2017
+    assert (baselines.filters, baselines.test_query) == (64, 15)
+    assert baselines.images * baselines.meta_batch == 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "norms", "strides"),
+    [
+        (Omniglot, 111_749, 4, [2] * 4),
+        (OmniglotMLP, 246_597, 4, []),
+        (MiniImageNet, 32_645, 4, [1] * 4),
+        (Sinusoid, 1761, 0, []),
+    ],
+)
+def test_the_networks_are_the_papers(kind, count, norms, strides):
+    model = kind().model
+    params = model.init(np.random.default_rng(0))
+    assert sum(p.size for n, p in params.items() if "batchnorm" not in n) == count
+    assert sum(n.endswith("gamma") for n in params) == norms
+    assert [layer.stride for layer in model.layers if isinstance(layer, tm.nn.Conv2d)] == strides
 
 
 @pytest.mark.parametrize(("kind", "ways"), [(Omniglot, 5), (Omniglot, 20), (MiniImageNet, 5)])
@@ -107,6 +132,42 @@ def test_no_two_purposes_and_steps_share_random_numbers(seeds):
     assert Omniglot().rng("val", 1).integers(0, 2**32, 8).tolist() not in streams
 
 
+@pytest.mark.parametrize("kind", [SinusoidOracle, MiniImageNetPretrained])
+def test_every_step_draws_tasks_of_its_own_as_many_as_asked_for(kind):
+    one = small(kind, meta_batch=3) if kind is MiniImageNetPretrained else kind(meta_batch=3)
+    x = np.concatenate([one.training_tasks(step).query.x for step in (1, 2, 3, 4)])
+    assert len(x) == len(np.unique(x.reshape(len(x), -1), axis=0)) == 12
+
+
+def test_sinusoids_of_training_validation_and_test_are_not_the_same_nor_of_other_seeds(monkeypatch):
+    waves = []  # the oracle is told them
+
+    def watched(experiment, params, tasks, *wanted):
+        blocks = [tasks] if isinstance(tasks, Task) else tasks
+        waves.extend(tasks.support.x[:, 0, 1:] for tasks in blocks)
+        return [np.ones((5, 1))] if isinstance(wanted[0], tuple) else np.ones((5, 1))
+
+    monkeypatch.setattr(sinusoid, "evaluate", watched)
+    monkeypatch.setattr(experiment, "score_tasks", watched)
+    for seed in (0, 1):
+        one = SinusoidOracle(seed=seed, meta_batch=5)
+        object.__setattr__(one, "validation_tasks", 5)
+        waves.append(one.training_tasks(1).support.x[:, 0, 1:])
+        one.validate({})
+        one.test({}, 5)
+    assert len(waves) == 10  # the three numbers of points are tested on the same waves
+    assert len(np.unique(np.concatenate(waves), axis=0)) == 5 * 2 * 3
+
+
+def test_characters_are_read_by_the_split_and_the_resizing_of_the_settings(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(omniglot, "load", lambda data, resize: asked.append(resize))
+    monkeypatch.setattr(omniglot, "splits", lambda images, split, data: asked.append(split) or {})
+    monkeypatch.setattr(omniglot, "find", lambda data: tmp_path)
+    Omniglot(split="lake", resize="lanczos").load_data(tmp_path)
+    assert asked == ["lanczos", "lake"]
+
+
 @pytest.mark.parametrize(
     ("split", "turned"),
     [("random", "train val test"), ("lake", "train"), ("vinyals", "")],
@@ -115,6 +176,53 @@ def test_characters_are_turned_where_their_split_has_no_angles_of_its_own(split,
     characters = Omniglot(split=split)
     characters.keep(dict.fromkeys(SPLITS, np.zeros((5, 20, 28, 28, 1), np.uint8)))
     assert [s for s in SPLITS if characters.tasks(s).rotate] == turned.split()
+
+
+# How it is trained
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("kind", [Sinusoid, OmniglotMLP, MiniImageNet])
+def test_the_meta_gradient_is_of_the_rate_the_steps_and_the_order_of_the_settings(
+    kind, first_order
+):
+    settings = {"inner_lr": 0.03, "inner_steps": 2, "meta_batch": 2, "first_order": first_order}
+    if kind is MiniImageNet:
+        settings |= {"clip": 0.0, "n_query": 1}
+    one = kind(**settings) if kind is Sinusoid else small(kind, **settings)
+    params = one.model.init(np.random.default_rng(0))
+    if kind is Sinusoid:  # that the curvature shows, which the small initial weights hide
+        params = {n: tm.tensor(20 * p.data, requires_grad=True) for n, p in params.items()}
+    alpha = 0.03 if kind is Sinusoid else 5 * 0.03
+    rates = {n: 0 if n.endswith(("gamma", "beta")) else alpha for n in params}
+    tasks = one.training_tasks(1)
+    found = one.gradient(params, tasks)[1]
+    far = []
+    for order in (first_order, not first_order):
+        loss = tm.maml.meta_loss(one.loss, params, tasks, lr=rates, steps=2, first_order=order)
+        expected = tm.grad(loss, params)
+        far.append(max(abs(g.numpy() - expected[n].numpy()).max() for n, g in found.items()))
+    size = max(abs(g.numpy()).max() for g in found.values())
+    assert far[0] < 1e-4 * size < 1e-2 * size < far[1]
+
+
+def test_a_training_is_adam_at_the_meta_rate_from_the_weights_of_the_seed(tmp_path):
+    one, run = Sinusoid(steps=3, seed=3, meta_lr=0.02, meta_batch=2), Run(tmp_path / "run")
+    for name in ("log_every", "validate_every"):
+        object.__setattr__(one, name, 3)
+    run.start({})
+    reached = train(one, run, progress=False)
+    params, adam = one.model.init(one.rng("weights")), tm.optim.Adam(0.02)
+    state, losses = adam.init(params), []
+    for step in (1, 2, 3):
+        loss, gradient = one.gradient(params, one.training_tasks(step))
+        losses.append(float(loss))
+        params, state = adam.update(params, gradient, state)
+    for name, p in params.items():
+        np.testing.assert_allclose(reached.params[name].numpy(), p.numpy(), rtol=1e-5, atol=1e-7)
+    (row,) = run.read_metrics()
+    assert row["meta_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert row["validation"] == pytest.approx(one.validate(reached.params)[0], rel=1e-5)
 
 
 # Which images go where: the first colour of every image says of which split it is.
@@ -197,6 +305,7 @@ def test_the_baselines_learn_of_train_are_tuned_on_val_and_tested_on_test(read, 
     monkeypatch.setattr(baselines, "_pixel_means", watched_pixels)
     assert split_of(one.training_tasks(1).query.x) == "train"
     params = one.model.init(one.rng("weights"))
+    assert params["linear1.bias"].shape == (6,)  # all training classes
     one.validate(params)
     assert read == [("MiniImageNetPretrained", one.inner_lr, "val")]
     results = one.test(params, 3)
@@ -208,6 +317,28 @@ def test_the_baselines_learn_of_train_are_tuned_on_val_and_tested_on_test(read, 
         assert f" {last[1]:g} ({1 if start == 1 else 5}-shot)" in results["protocol"]
     assert len(read) == 13 and set(pixels) == {"test"}
     assert known == [("train", 16), *[("train", 64)] * 3]
+
+
+def test_the_baselines_take_tasks_of_their_shots_and_of_the_settings(monkeypatch):
+    one = small(MiniImageNetPretrained, seed=4, n_way=3, test_query=2, test_steps=1)
+    tuned = one._fine_tuning(k_shot=5, inner_lr=0.1)
+    assert tuned.config().items() <= (one.config() | {"k_shot": 5, "inner_lr": 0.1}).items()
+    object.__setattr__(one, "rates_tried", (0.1,))
+    supports = []
+
+    def scores(experiment, params, blocks, *wanted):
+        supports.extend(tasks.support.y.shape for tasks in blocks)
+        return [np.ones((3, 1)) for _ in wanted]
+
+    def pixels(tasks):
+        supports.append(tasks.support.y.shape)
+        return np.ones(3)
+
+    monkeypatch.setattr(baselines, "score_tasks", scores)
+    monkeypatch.setattr(baselines, "_pixel_means", pixels)
+    one.test(one.model.init(one.rng("weights")), 3)
+    # the rate; the test by pixels, nearest neighbours and fine-tuning
+    assert supports == [(3, 3)] * 4 + [(3, 15)] * 4
 
 
 def test_the_rate_is_the_one_that_is_best_on_validation_by_the_support(monkeypatch):
@@ -227,7 +358,7 @@ def test_the_rate_is_the_one_that_is_best_on_validation_by_the_support(monkeypat
 
 
 def test_a_step_of_fine_tuning_moves_every_parameter_by_the_mean_loss(monkeypatch):
-    one = small(MiniImageNetPretrained, test_steps=1)
+    one = small(MiniImageNetPretrained, test_steps=1, seed=4)
     params = one.model.init(np.random.default_rng(5))
     tuned = one._fine_tuning(k_shot=5, inner_lr=0.1)
     tasks = tuned.tasks("test").sample(np.random.default_rng(6), 2)
@@ -271,6 +402,28 @@ def test_the_nearest_neighbour_of_a_query_does_not_depend_on_the_others():
     assert np.mean([curve["mean"][0] for curve in alone]) == pytest.approx(whole)
 
 
+def test_given_statistics_leave_gamma_and_beta():
+    rng, layer = np.random.default_rng(0), tm.nn.BatchNorm(3)
+    x, params = rng.normal(size=(8, 3)), dict(zip(("gamma", "beta"), rng.uniform(1, 2, (2, 3))))
+    found = layer(params | layer.statistics(x), x)
+    np.testing.assert_allclose(found, layer(params, x), rtol=1e-6)
+
+
+def test_the_nearest_neighbour_is_told_by_the_features_below_the_last_layer():
+    one = small(MiniImageNetPretrained)
+    params = one.model.init(np.random.default_rng(1))
+    other = {n: p for n, p in one.model.init(np.random.default_rng(2)).items() if "linear" in n}
+    tasks = one.tasks("test").sample(np.random.default_rng(2), 20)
+    assert one._nearest(params | other, [tasks]) == one._nearest(params, [tasks])
+
+
+def test_batches_of_training_images_hold_every_image_of_every_class():
+    images = [np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1) + 20 * n for n in (2, 4)]
+    drawn = baselines.TrainingBatches(images, 16).sample(np.random.default_rng(0), 50).query
+    values = np.rint(drawn.x * 255).astype(int)[..., 0, 0, 0]
+    assert set(values[drawn.y == 0]) == {40, 41} and set(values[drawn.y == 1]) == {80, 81, 82, 83}
+
+
 @pytest.mark.parametrize(("size", "side"), [(84, 21), (42, 21), (62, 31), (40, 40), (16, 16)])
 def test_class_means_of_pixels_know_colours(size, side):
     x = np.zeros((1, 4, size, size, 3), np.float32)
@@ -299,6 +452,74 @@ def test_the_row_of_a_result_is_the_curve_at_the_steps_of_the_test(kind, steps):
     # the paper's number stays at the paper's steps
     (at,) = results["paper"]["5-way 1-shot"]
     assert at == {Omniglot: 3, MiniImageNet: 10}[kind]
+
+
+def test_validation_and_the_inductive_row_are_after_the_steps_of_the_test_too(monkeypatch):
+    def score(self, params, support, query):  # unlike accuracies never twice the same
+        return self.loss(params, *query).numpy()
+
+    monkeypatch.setattr(MiniImageNet, "score", score)
+    one = small(MiniImageNet, test_steps=3, inner_steps=2, inner_lr=0.05)
+    params = one.model.init(np.random.default_rng(0))
+    for wanted, split, found in (
+        (one.score, "val", one.validate(params)[0]),
+        (one.inductive_score, "test", one.test(params, 3)["rows"][1]["mean"]),
+    ):
+        (scores,) = score_tasks(one, params, one.blocks(split, 3), (wanted, range(5)))
+        assert np.isclose(scores.mean(0), found, rtol=1e-6).tolist() == [0, 0, 0, 1, 0]
+
+
+def test_fine_tuning_has_a_row_for_each_kind_of_statistics(monkeypatch):
+    one = small(MiniImageNetPretrained, test_steps=1)
+    object.__setattr__(one, "rates_tried", (0.1,))
+    for name, value in (("score", 0.25), ("inductive_score", 0.75)):
+        score = lambda self, params, support, query, value=value: np.full(len(query.y), value)
+        monkeypatch.setattr(baselines.FineTuning, name, score)
+    rows = one.test(one.model.init(one.rng("weights")), 3)["rows"]
+    found = [(r["batch_norm"], r["mean"]) for r in rows if r["method"] == "Fine-tuning"]
+    assert found == [("query batch", 0.25), ("support batch", 0.75)] * 2
+
+
+def test_scores_are_of_every_task_after_every_step_from_the_same_start():
+    one = Sinusoid(inner_lr=0.02)
+    object.__setattr__(one, "test_chunk", 2)
+    params = one.model.init(np.random.default_rng(0))
+    params = {n: tm.tensor(20 * p.data, requires_grad=True) for n, p in params.items()}
+    tasks = one.tasks("test", 5).sample(np.random.default_rng(0), 3)
+    found = sinusoid.evaluate(one, params, tasks, 3)
+    assert found.shape == (3, 4)
+    for t in range(3):
+        support, query = (Batch(*[a[t] for a in batch]) for batch in tasks)
+        for steps in range(4):
+            adapted = tm.maml.adapt(one.loss, params, support, lr=0.02, steps=steps)
+            assert found[t, steps] == pytest.approx(one.loss(adapted, *query).item(), rel=1e-4)
+
+
+def test_one_answer_that_is_no_number_makes_no_accuracy_of_the_task():
+    logits = np.zeros((2, 4, 5))
+    logits[1, 2, 3] = np.nan
+    one = Omniglot()
+    one.__dict__["model"] = lambda params, x: tm.tensor(logits)
+    scores = one.score({}, None, Batch(None, np.zeros((2, 4), int)))
+    np.testing.assert_array_equal(scores, [1, np.nan])
+
+
+def test_the_error_of_a_sinusoid_is_the_mean_square_over_its_query():
+    one = Sinusoid()
+    zero = {n: 0 * p for n, p in one.model.init(np.random.default_rng(0)).items()}
+    tasks = one.tasks("test", 5).sample(np.random.default_rng(0), 3)
+    expected = (tasks.query.y**2).mean((1, 2))
+    np.testing.assert_allclose(sinusoid.evaluate(one, zero, tasks, 0)[:, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Sinusoid, SinusoidOracle])
+def test_a_network_that_is_far_from_every_sinusoid_has_diverged(kind):
+    one = kind()
+    params = {n: 0 * p for n, p in one.model.init(np.random.default_rng(0)).items()}
+    params["linear3.bias"] = params["linear3.bias"] + 30  # ten steps bring it back to no 20
+    object.__setattr__(one, "validation_tasks", 3)
+    assert one.validate(params)[1] == 3
+    assert [row["diverged"] for row in one.test(params, 3)["rows"]] == [3] * 9
 
 
 def test_the_tasks_of_a_test_come_in_blocks_and_are_all_different():
@@ -330,10 +551,129 @@ def test_each_number_of_points_is_tested_with_its_own_rate_and_its_own_tasks(mon
         return np.ones((len(tasks.support.x), steps + 1))
 
     monkeypatch.setattr(sinusoid, "evaluate", evaluate)
-    for name, rates in (("sinusoid", [0.01] * 3), ("sinusoid-pretrained", [0.01, 0.02, 0.02])):
+    for name, rates in (
+        ("sinusoid", [0.01] * 3),
+        ("sinusoid-pretrained", [0.01, 0.02, 0.02]),
+        ("sinusoid-oracle", [0.01] * 3),
+    ):
         used.clear()
         EXPERIMENTS[name].test({}, 2)
         assert used == [(rate, k, 100) for rate, k in zip(rates, (5, 10, 20))]
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("sinusoid", {"K = 5": {1: 0.67, 5: 0.38, 10: 0.35}}),
+        ("sinusoid-first-order", {}),
+        ("sinusoid-pretrained", {"K = 5": {1: 2.41, 5: 2.23, 10: 2.19}}),
+        ("sinusoid-oracle", {}),
+    ],
+)
+def test_sinusoids_are_reported_after_1_5_and_10_steps_beside_the_paper(name, printed, monkeypatch):
+    def scores(experiment, params, tasks, steps):
+        return np.stack([np.arange(steps + 1.0)] * 2)
+
+    monkeypatch.setattr(sinusoid, "evaluate", scores)
+    results = EXPERIMENTS[name].test({}, 2)
+    found = [(row["setting"], row["steps"], row["mean"]) for row in results["rows"]]
+    none = name == "sinusoid-oracle"  # takes no step
+    assert found == [(f"K = {k}", i, 0 if none else i) for k in (5, 10, 20) for i in (1, 5, 10)]
+    assert results["paper"] == printed
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "printed"),
+    [
+        ("omniglot", 3, 98.7),
+        ("omniglot-5shot", 3, 99.9),
+        ("omniglot-first-order", None, None),
+        ("omniglot-20way", 5, 95.8),
+        ("omniglot-20way-5shot", 5, 98.9),
+        ("omniglot-mlp", 3, 89.7),
+        ("omniglot-mlp-5shot", 3, 97.5),
+        ("miniimagenet", 10, 48.70),
+        ("miniimagenet-5shot", 10, 63.11),
+        ("miniimagenet-first-order", 10, 48.07),
+        ("miniimagenet-5shot-first-order", 10, 63.15),
+    ],
+)
+def test_a_curve_of_images_has_the_papers_number_at_the_papers_step(
+    name, step, printed, monkeypatch
+):
+    def scores(experiment, params, blocks, *wanted):
+        return [np.ones((2, len(steps))) for _, steps in wanted]
+
+    monkeypatch.setattr(classification, "score_tasks", scores)
+    one = replace(EXPERIMENTS[name])
+    one.hold(dict.fromkeys(SPLITS, ()))
+    found = one.test({}, 2)["paper"]
+    assert found == ({one.setting: {step: pytest.approx(printed / 100)}} if printed else {})
+
+
+@pytest.mark.parametrize(("k", "rate"), [(5, 0.01), (10, 0.02)])
+def test_the_picture_of_the_baseline_is_by_the_rate_of_its_test(k, rate):
+    one = EXPERIMENTS["sinusoid-pretrained"]
+    params = one.model.init(np.random.default_rng(0))
+    params = {n: tm.tensor(20 * p.data, requires_grad=True) for n, p in params.items()}
+    support, _ = one.tasks("test", k).sample(np.random.default_rng(0), 1)
+    support, x = Batch(support.x[0], support.y[0]), np.linspace(-5, 5, 9, dtype=np.float32)[:, None]
+    for steps, found in one._fits(params, support, x, k).items():
+        adapted = tm.maml.adapt(one.loss, params, support, lr=rate, steps=steps)
+        expected = one.model(adapted, x).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_picture_of_the_oracle_is_of_the_wave_that_it_is_told():
+    one = SinusoidOracle()
+    params = one.model.init(np.random.default_rng(0))
+    params = {n: 20 * p for n, p in params.items()}
+    support, query = (Batch(b.x[0], b.y[0]) for b in one.training_tasks(1))
+    found = one._fits(params, support, query.x[:, :1], 10)[0]
+    np.testing.assert_allclose(found, one.model(params, query.x).numpy(), rtol=1e-5)
+
+
+def test_train_and_evaluate_test_the_trained_network_as_asked(monkeypatch, tmp_path):
+    tested = []
+
+    def test(self, params, n_tasks):
+        tested.append((self, params, n_tasks))
+        return {}
+
+    for name, method in (
+        ("load_data", lambda self, data: self.keep(coloured(28, 1))),
+        ("test", test),
+        ("table", lambda *_: ""),
+        ("figures", lambda *_: []),
+    ):
+        monkeypatch.setattr(OmniglotMLP, name, method)
+    settings = {"steps": 1, "meta_batch": 2, "seed": 3, "meta_lr": 0.05}
+    options = [f"{experiment.flag(name)}={value}" for name, value in settings.items()]
+    run = str(tmp_path / "run")
+    assert cli.main(["train", "omniglot-mlp", *options, "--out", run]) == 0
+    assert cli.main(["evaluate", run, "--test-steps=7", "--test-query=2", "--tasks=50"]) == 0
+    one = OmniglotMLP(**settings)
+    assert [x[0] for x in tested] == [one, replace(one, test_steps=7, test_query=2)]
+    assert [x[2] for x in tested] == [600, 50]
+    start = one.model.init(one.rng("weights"))
+    kept = Run(run).load(start).params
+    for _, params, _ in tested:
+        for name, p in params.items():
+            np.testing.assert_array_equal(p.numpy(), kept[name].numpy())
+    assert abs(kept["linear5.weight"].numpy() - start["linear5.weight"].numpy()).max() > 0.04
+
+
+@pytest.mark.parametrize(
+    ("method", "usual", "other"),
+    [("MAML", "query", "support only"), ("Fine-tuning", "support", "query batch")],
+)
+def test_the_row_taken_as_the_papers_stands_beside_it(method, usual, other):
+    labels = {
+        kind: page._label({"method": method, "batch_norm": f"{kind} batch"})
+        for kind in ("query", "support")
+    }
+    assert labels.pop(usual) == method
+    assert [*labels.values()] == [f"{method}, batch norm from {other}"]
 
 
 # Images that do not fit, and what they are called
