@@ -35,3 +35,15 @@ def test_curves_differ_in_more_than_colour(ax):
     plots.adaptation_curve(dict.fromkeys("abcd", flat), "accuracy", ax=ax)
     looks = {(line.get_linestyle(), line.get_marker()) for line in ax.lines}
     assert len(looks) == 4
+
+
+@pytest.mark.parametrize(("metric", "axes"), [("MSE", 1), ("accuracy", 2)])
+def test_an_error_is_on_the_scale_of_the_meta_loss(ax, metric, axes):
+    rows = [{"step": i, "meta_loss": 4.0 / i, "validation": 0.5 / i} for i in (1, 2, 3)]
+    plots.learning_curve(rows, metric, ax=ax)
+    assert len(ax.figure.axes) == axes
+    loss, validation = ax.lines[0], ax.figure.axes[-1].lines[-1]
+    np.testing.assert_array_equal(loss.get_ydata(), [4.0, 2.0, 4.0 / 3])
+    np.testing.assert_array_equal(validation.get_ydata(), [0.5, 0.25, 0.5 / 3])
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named == ["meta-loss (training tasks)", f"validation {metric}"]

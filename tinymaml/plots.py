@@ -26,6 +26,8 @@ def _axes(ax):
 def learning_curve(rows, metric, ax=None):
     """Draw the meta-loss and the validation metric over the steps of a training.
 
+    An accuracy has an axis of its own, to the right; an error shares that of the meta-loss.
+
     Parameters
     ----------
     rows : list of dict
@@ -45,18 +47,18 @@ def learning_curve(rows, metric, ax=None):
         ax.plot(middle, smooth, color=BLUE, lw=2, label="its running mean")
     ax.set(xlabel="meta-iteration", ylabel="meta-loss", ylim=(0, None))
     held_out = [(row["step"], row["validation"]) for row in rows if row["validation"] is not None]
-    lines, labels = ax.get_legend_handles_labels()
+    where = [ax]
+    if held_out and metric == "accuracy":
+        where.append(ax.twinx())
+        where[-1].spines["top"].set_visible(False)
+        where[-1].set_ylabel(metric, color=RED)
+        where[-1].tick_params(axis="y", colors=RED)
+    elif held_out:
+        ax.set_ylabel(f"meta-loss, {metric}")
     if held_out:
-        right = ax.twinx()
-        right.spines["top"].set_visible(False)
-        right.plot(*zip(*held_out), color=RED, marker="o", ms=3, label=f"validation {metric}")
-        right.set_ylabel(metric, color=RED)
-        right.tick_params(axis="y", colors=RED)
-        if metric != "accuracy":
-            right.set_ylim(0, None)
-        more_lines, more_labels = right.get_legend_handles_labels()
-        lines, labels = lines + more_lines, labels + more_labels
-    ax.legend(lines, labels, frameon=False, loc="center right")
+        where[-1].plot(*zip(*held_out), color=RED, marker="o", ms=3, label=f"validation {metric}")
+    lines = [line for one in where for line in one.get_legend_handles_labels()[0]]
+    ax.legend(handles=lines, frameon=False, loc="center right")
     return ax
 
 
@@ -137,6 +139,7 @@ def method_curves(curves, title, metric, ax=None):
     for (method, means), (colour, style, marker) in zip(curves.items(), styles):
         ax.plot(means, style, color=colour, marker=marker, ms=4, label=method)
     ax.set(title=title, xlabel="gradient steps at test", ylabel=metric, ylim=(0, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
 
 
