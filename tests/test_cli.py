@@ -140,6 +140,13 @@ def test_an_unwritable_output(capsys, tmp_path):
 
 def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     assert call("train", "sinusoid", "--steps", 5, "--out", "run") == 0
+    # nothing is left to train, so the training's facts stay
+    Run("run").write_json("training.json", {"peak_memory_mb": 1e6})
+    assert call("train", "sinusoid", "--steps", 5, "--out", "run", "--resume") == 0
+    assert Run("run").read_json("training.json") == {"peak_memory_mb": 1e6}
+    assert call("train", "sinusoid", "--steps", 6, "--out", "run", "--resume") == 0
+    facts = Run("run").read_json("training.json")
+    assert facts["peak_memory_mb"] == 1e6 and facts["cores"] > 0  # the most of all
     capsys.readouterr()
     assert "add --resume" in refused(capsys, "train", "sinusoid", "--steps", 5, "--out", "run")
     said = refused(capsys, "train", "sinusoid", "--inner-lr", 0.1, "--out", "run", "--resume")
@@ -148,7 +155,7 @@ def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     assert "is a run of 'sinusoid'" in said
     assert "holds no run" in refused(capsys, "train", "sinusoid", "--out", "none", "--resume")
     said = refused(capsys, "train", "sinusoid", "--steps", 4, "--out", "run", "--resume")
-    assert "--steps is 4, but run has done 5" in said
+    assert "--steps is 4, but run has done 6" in said
 
 
 def test_a_start_that_failed_does_not_block_the_folder(

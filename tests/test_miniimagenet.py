@@ -77,6 +77,29 @@ def test_the_set_is_found_below_the_data_folder(tmp_path, monkeypatch, published
     assert find(zipped) == zipped
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("root", ["shop.v2", "link", "shop.v2/inside/..", "shop.v2/a.b.zip"])
+def test_what_find_gives_is_read_as_the_same_set(tmp_path, zipped, root):
+    """Whatever the folder is called: a run remembers it."""
+    folder = tmp_path / "shop.v2"
+    (folder / "inside").mkdir(parents=True)
+    if zipped or root.endswith("zip"):
+        sets.write_zip(folder / "a.b.zip", sets.listed())
+    else:
+        sets.write(folder, sets.listed())
+    (tmp_path / "link").symlink_to(folder)
+    place = find(tmp_path / root).resolve()
+    assert find(place) == place
+    title = "a.b" if root.endswith("zip") else "shop.v2"
+    assert quietly(tmp_path / root).title == quietly(place).title == title
+
+
+@pytest.mark.parametrize("name", ["MiniImageNet", "Omniglot"])
+def test_own_images_do_not_get_a_name_of_the_paper(tmp_path, name):
+    sets.write(tmp_path / name, sets.listed())
+    assert quietly(tmp_path / name).title == f"{name} (own images)"
+
+
 def test_another_set_has_the_name_of_its_folder_or_zip_and_is_remarked_on(tmp_path):
     sets.write_zip(tmp_path / "groceries" / "jpeg.zip", sets.listed())
     remark = "groceries has 7/3/3 classes .* of 4 to 4 images, where MiniImageNet has 64/16/20 of"

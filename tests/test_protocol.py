@@ -541,6 +541,7 @@ def test_a_network_that_is_not_finite_has_no_accuracy(kind):
     for row in one.test(params, 4)["rows"]:
         if "pixels" not in row["method"]:
             assert row["diverged"] == 4 and np.isnan(row["mean"])
+    assert "(4 diverged)" in one.table(one.test(params, 4))
 
 
 def test_each_number_of_points_is_tested_with_its_own_rate_and_its_own_tasks(monkeypatch):

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -330,6 +331,24 @@ def test_a_training_that_fell_short_is_marked_and_its_command_stops_there(tmp_pa
 
 
 # Other data
+
+
+@pytest.mark.parametrize(("steps", "words"), [(3, ""), (1, "after 1 step: ")])
+def test_a_result_after_other_steps_than_the_papers_says_so(tmp_path, steps, words):
+    page = made(tmp_path, write(tmp_path / "run", row(steps=steps)))[1]
+    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"].startswith(f"{words}98")
+
+
+def test_the_committed_report_is_made_of_the_committed_runs(tmp_path):
+    """But for the paths of the pictures, by the command that docs/results.md names."""
+    results = Path(__file__).parents[1] / "docs" / "results"
+    runs = sorted(folder for folder in results.iterdir() if folder.is_dir())
+    made_now, _ = report(runs, tmp_path / "page")
+    texts = [
+        re.sub(r"\]\([^()#]*\.png\)", "", path.read_text())
+        for path in (made_now, results / "report.md")
+    ]
+    assert texts[0] == texts[1]
 
 
 def test_other_images_never_stand_beside_the_paper(tmp_path):

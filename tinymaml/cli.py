@@ -32,8 +32,8 @@ HELP = {
     "n_way": "classes of a task",
     "k_shot": "support examples (of each class)",
     "n_query": "query images of each class in training, 0 for as many as shots",
-    "test_query": "the same at validation and test",
-    "test_steps": "gradient steps at validation and test",
+    "test_query": "query images of each class at validation and test, 0 for as many as shots",
+    "test_steps": "gradient steps at test",
     "split": "of the characters: random, vinyals or lake",
     "resize": "of the drawings: nearest or lanczos",
     "filters": "of every convolution",
@@ -216,8 +216,10 @@ def _train(arguments):
     else:
         run.start(config)
     started = time.perf_counter()
+    done = run.steps_done() if arguments.resume else 0
     reached = train(experiment, run, resume=arguments.resume)
-    run.write_json("training.json", _machine())
+    if reached.step > done:
+        run.write_json("training.json", _most_memory(run, _machine()))
     if reached.step < experiment.steps:
         print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
         return 130
@@ -290,7 +292,7 @@ def _test(name, experiment, run, reached, n_tasks):
         "seed": experiment.seed,
         "trained_steps": reached.step,
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
-        "training": run.read_json("training.json") if (run / "training.json").exists() else None,
+        "training": run.read_json("training.json") if _has_training(run) else None,
         "seconds": round(time.perf_counter() - started, 1),
         **_machine(),
     }
@@ -299,6 +301,18 @@ def _test(name, experiment, run, reached, n_tasks):
     figures = experiment.figures(run, reached.params, results)
     print(f"figures: {', '.join(map(str, figures))}")
     return 0
+
+
+def _most_memory(run, machine):
+    """Return the facts of a training's last process, with the most memory of all."""
+    before = run.read_json("training.json").get("peak_memory_mb") if _has_training(run) else None
+    if isinstance(before, (int, float)) and machine["peak_memory_mb"]:
+        machine["peak_memory_mb"] = max(before, machine["peak_memory_mb"])
+    return machine
+
+
+def _has_training(run):
+    return (run / "training.json").exists()
 
 
 def _machine():

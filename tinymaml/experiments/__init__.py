@@ -1,7 +1,7 @@
 """The paper's experiments by name: ``tinymaml list`` shows them, ``tinymaml train NAME`` runs one.
 
-Each is a small frozen dataclass. Every field is an option of the command line and is stored with
-the run.
+Each is a small frozen dataclass. Its fields are stored with the run, and are options of the command
+line but for those in ``fixed``.
 """
 
 from dataclasses import fields, replace

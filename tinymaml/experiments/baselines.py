@@ -58,9 +58,10 @@ class MiniImageNetPretrained(MiniImageNet):
 
     The baselines of Ravi & Larochelle 2017. At test a fresh last layer is put on the network, one
     draw for all tasks, and everything is fine-tuned by 15 steps of gradient descent on the support,
-    with the step size that is best on validation tasks; or each query image gets the label of the
-    support image whose features are nearest by cosine. Nearest class means of the pixels are the
-    floor for both. In training, batches of 16 images are normalised each by itself.
+    with the step size that is best on validation tasks (they try more of them, and decay too); or
+    each query image gets the label of the support image whose features are nearest by cosine.
+    Nearest class means of the pixels are the floor for both. In training, batches of 16 images are
+    normalised each by itself.
     """
 
     steps: int = 30_000
@@ -121,9 +122,9 @@ class MiniImageNetPretrained(MiniImageNet):
 
     def test(self, params, n_tasks):
         """Return the test results of all three baselines, 1-shot and 5-shot."""
-        rows, rates = [], {}
+        rows, tuned = [], {}
         for k_shot in (1, 5):
-            experiment = rates[k_shot] = self._tuned(k_shot, params)
+            experiment = tuned[k_shot] = self._tuned(k_shot, params)
             common = {"setting": experiment.setting, "steps": 0}
             pixels = [_pixel_means(tasks) for tasks in experiment.blocks("test", n_tasks)]
             curve = summarise(np.concatenate(pixels)[:, None])
@@ -135,13 +136,13 @@ class MiniImageNetPretrained(MiniImageNet):
             for kind, curve in zip((QUERY, SUPPORT), summaries):
                 row = (experiment.setting, curve, self.test_steps)
                 rows.append(experiment.row(*row, batch_norm=kind))
-        tuned = " and ".join(f"{e.inner_lr:g} ({k}-shot)" for k, e in rates.items())
+        rates = " and ".join(f"{e.inner_lr:g} ({k}-shot)" for k, e in tuned.items())
         side = _side(self.image_size)
         return {
             "protocol": f"accuracy +- 95 % CI over {n_tasks} tasks, seed {self.seed}; "
             f"{self.n_way}-way, {self.test_query or 'as many as shots'} query/class; trained on "
             f"{self.meta_batch} batches of {self.images} images an iteration; fine-tuning: all "
-            f"layers, {self.test_steps} gradient step{'s' * (self.test_steps != 1)} of {tuned}, "
+            f"layers, {self.test_steps} gradient step{'s' * (self.test_steps != 1)} of {rates}, "
             f"the best of {', '.join(f'{rate:g}' for rate in self.rates_tried)} on "
             f"{self.tuning_tasks} validation tasks by the {SUPPORT}; nearest neighbour: cosine, "
             f"batch norm by {self.known_images} training images; pixels: averaged to "
@@ -168,8 +169,8 @@ class MiniImageNetPretrained(MiniImageNet):
             )
             return 0 if curve["diverged"][0] else curve["mean"][0]
 
-        rates = (self._fine_tuning(k_shot=k_shot, inner_lr=rate) for rate in self.rates_tried)
-        return max(rates, key=accuracy)
+        candidates = [self._fine_tuning(k_shot=k_shot, inner_lr=rate) for rate in self.rates_tried]
+        return max(candidates, key=accuracy)
 
     def _fine_tune(self, experiment, params, blocks):
         """Return the summaries of the scores after the last step, by both kinds of statistics."""

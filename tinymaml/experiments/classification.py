@@ -14,6 +14,7 @@ from .experiment import STEPS, Experiment, flag
 #: Whose statistics batch norm takes when the query is scored: the paper's protocol, in which the
 #: query examples of a task see each other, and the inductive one, in which they do not
 QUERY, SUPPORT = "query batch", "support batch"
+CURVE = ("mean", "ci95", "diverged")
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Classification(Experiment):
         return {
             "protocol": f"accuracy +- 95 % CI over {n_tasks} tasks, seed {self.seed}; "
             f"{self.setting}, {self.queries('test')} query/class; batch norm: {QUERY} (by the "
-            f"{SUPPORT} alone: {self.number(inductive['mean'][0], inductive['ci95'][0])} after "
+            f"{SUPPORT} alone: {self.result(*[inductive[key][0] for key in CURVE])} after "
             f"{last} step{'s' * (last != 1)}); {self.data_sentence()}",
             "metric": self.metric,
             "curves": {self.setting: transductive},

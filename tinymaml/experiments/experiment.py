@@ -17,8 +17,9 @@ class Experiment:
     """Settings, and what the training loop needs to know; see the subclasses.
 
     A subclass has the fields of a run's settings, and beside them ``data`` (the title of its
-    tables), ``metric``, the intervals of the log, and the methods
-    ``model``, ``loss``, ``rates``, ``tasks``, ``score``, ``test`` and ``number``.
+    tables), ``task`` and ``printed`` for the list of experiments, ``metric``, the intervals of the
+    log, ``validation_tasks``, and ``model``, ``loss``, ``rates``, ``tasks``, ``score``, ``test``
+    and ``number``.
     """
 
     steps: int = 1
@@ -61,7 +62,7 @@ class Experiment:
             The initial weights, or the tasks of a split.
         step : int
             Of the training, whose tasks are a function of the seed and the step: that is what
-            makes a resumed run equal to one without a break.
+            makes a resumed run equal to one without a break. Of other purposes, one more stream.
         """
         stream = ("weights", "train", "val", "test").index(purpose)
         return np.random.default_rng([self.seed, stream, step] if step else [self.seed, stream])
@@ -139,19 +140,20 @@ class Experiment:
             "  ".join(cell.rjust(width) for cell, width in zip(row, widths))
             for row in zip(*columns)
         ]
-        note = ""
-        if any(sum(curve["diverged"]) for curve in results["curves"].values()):
-            note = "\nDiverged tasks are counted and left out of the mean."
+        lost = [row["diverged"] for row in results["rows"]]
+        lost += [sum(curve["diverged"]) for curve in results["curves"].values()]
+        note = "\nDiverged tasks are counted and left out of the mean." if any(lost) else ""
         return "\n".join(["", results["protocol"], "", *lines]) + note
+
+    def result(self, mean, half, diverged):
+        """Return a score with its interval as text, and how many tasks are left out of it."""
+        return self.number(mean, half) + f" ({diverged} diverged)" * (diverged > 0)
 
     def _curve_columns(self, results):
         count = max(len(curve["mean"]) for curve in results["curves"].values())
         columns = [["steps", *map(str, range(count))]]
         for label, curve in results["curves"].items():
-            column = [
-                self.number(mean, half) + f" ({lost} diverged)" * (lost > 0)
-                for mean, half, lost in zip(curve["mean"], curve["ci95"], curve["diverged"])
-            ]
+            column = map(self.result, curve["mean"], curve["ci95"], curve["diverged"])
             columns.append([label, *column])
             if values := results["paper"].get(label):
                 column = [self.number(values[i]) if i in values else "" for i in range(count)]
@@ -162,7 +164,8 @@ class Experiment:
         columns = [[], [], [], []]
         for row in results["rows"]:
             kind = f"batch norm: {row['batch_norm']}" if row["batch_norm"] else ""
-            cells = (row["method"], row["setting"], kind, self.number(row["mean"], row["ci95"]))
+            score = self.result(row["mean"], row["ci95"], row["diverged"])
+            cells = (row["method"], row["setting"], kind, score)
             for column, cell in zip(columns, cells):
                 column.append(cell)
         return columns

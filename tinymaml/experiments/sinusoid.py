@@ -44,7 +44,7 @@ class Sinusoid(Experiment):
 
     def printed(self):
         """Return the paper's result as text."""
-        values = [paper.value("sinusoid", self.method, "K = 5", i) for i in (1, 5, 10)]
+        values = [paper.value(self.data, self.method, "K = 5", i) for i in (1, 5, 10)]
         return " / ".join(f"{value[0]:.2f}" for value in values if value)
 
     @cached_property
@@ -83,7 +83,7 @@ class Sinusoid(Experiment):
             tasks = self.tasks("test", k).sample(self.rng("test"), n_tasks)
             curve = curves[label] = self.tuned(k).curve(params, tasks)
             rows += [self.row(label, curve, steps, steps) for steps in (1, 5, 10)]
-            values = {i: paper.value("sinusoid", self.method, label, i) for i in (1, 5, 10)}
+            values = {i: paper.value(self.data, self.method, label, i) for i in (1, 5, 10)}
             if values[1]:
                 printed[label] = {i: value[0] for i, value in values.items()}
         return {

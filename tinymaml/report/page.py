@@ -49,7 +49,7 @@ def report(runs, out):
     Returns
     -------
     list of Path
-        The two files.
+        The two pages.
 
     Raises
     ------
@@ -159,8 +159,8 @@ def _tables(data, entries):
     else:
         blocks.append(
             Paragraph(
-                "These images are not MiniImageNet, nor the paper's selection of Omniglot: the "
-                "numbers cannot be compared with the paper's."
+                "These images are not known to be MiniImageNet, nor the paper's selection of "
+                "Omniglot: the numbers cannot be compared with the paper's."
             )
         )
     if more:
@@ -205,6 +205,11 @@ def _cell(found):
     for entry, row, score in found:
         names = [entry.name] * several
         names += [f"{key.replace('_', ' ')} {row[key]}" for key in told]
+        usual = paper.steps(row["data"], row["setting"])
+        if row["data"] in ("Omniglot", "MiniImageNet") and row["method"].startswith("MAML"):
+            names += [f"after {row['steps']} step{'s' * (row['steps'] != 1)}"] * (
+                row["steps"] != usual
+            )
         text = score.text(row["data"], entry.results["metric"])
         short = entry.runs[0].missing_iterations
         line += [BREAK] * bool(line)
@@ -227,9 +232,10 @@ def _notes(cells):
         blocks.append(
             Paragraph(
                 "Batch norm takes the statistics of all query images of a task together, as the "
-                "paper's code does for MAML, or, as its fine-tuning baseline does, those of the "
-                "support images, so that a query image is classified by itself. A row that is not "
-                "taken as the paper's says so."
+                "paper's code does for MAML, or those of the support images, so that a query image "
+                "is classified by itself; that is the nearest that we have to the running averages "
+                "of the fine-tuning baseline which the paper quotes. A row that is taken in the "
+                "other way says so."
             )
         )
     if "training images" in methods:
@@ -279,7 +285,7 @@ def _section(entry):
 
 def _facts(entry):
     head = ["run", "seed", "training", "time", "peak memory", "peak memory of the test", "cores"]
-    head += ["last validation", "versions"]
+    head += ["last validation in training", "versions"]
     rows = []
     for run in entry.runs:
         results, validation = run.results, "—"

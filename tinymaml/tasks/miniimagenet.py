@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import paper
 from ..errors import UserError
 from .array_layouts import CACHES, CATEGORY_SPLITS, HDF5
 from .folders import Folder, opened_zip
@@ -53,7 +54,7 @@ class FewShotImages(NamedTuple):
     Attributes
     ----------
     title : str
-        ``"MiniImageNet"`` if the classes are those of `CLASSES`, else the folder's name.
+        ``"MiniImageNet"`` if the classes are those of `CLASSES`, else the folder's or zip's name.
     layout : str
         In which layout the set was found.
     images : dict of str to list of uint8 arrays (n, size, size, 3)
@@ -109,7 +110,7 @@ def load(root=None, size=SIZE):
     64
     """
     check_target(size)
-    with _located(root) as (folder, layout, found, title):
+    with _located(root) as (folder, layout, found, title, _):
         splits = layout.splits(folder, found)
         names = _disjoint_names(folder, splits)
         check_total(sum(sum(split.counts.values()) for split in splits.values()), size)
@@ -119,6 +120,8 @@ def load(root=None, size=SIZE):
             images[split] = [classes[name] for name in sorted(classes)]
     if names == CLASSES:
         title = "MiniImageNet"
+    elif title in paper.TABLES:  # beside whose numbers these must not come to stand
+        title += " (own images)"
     if remark := _other_counts(title, images):
         warnings.warn(remark, stacklevel=2)
     return FewShotImages(title, layout.words, images, names)
@@ -149,14 +152,13 @@ def find(root=None):
     ...
     tinymaml.errors.UserError: /nowhere does not exist; give a folder that holds ...
     """
-    with _located(root) as (folder, _, _, title):
-        # a zip in a folder is called by the folder's name
-        return folder.path if title == folder.path.stem else folder.path.parent
+    with _located(root) as (_, _, _, _, place):
+        return place
 
 
 @contextlib.contextmanager
 def _located(root):
-    """The folder of the set, its layout, what that found there, and what to call the set."""
+    """The folder of the set, its layout, what that found there, what to call it, and its place."""
     root = root or os.environ.get("TINYMAML_DATA")
     expected = f"give a folder that holds {_UNDERSTOOD}"
     if not root:
@@ -171,12 +173,12 @@ def _located(root):
         raise UserError(f"{root} is neither a folder nor a zip; give the folder in which it lies")
     partly, damaged = [], []
     with contextlib.ExitStack() as stack:
-        for folder, title in _candidates(root, stack, damaged):
+        for folder, title, place in _candidates(root, stack, damaged):
             for layout in LAYOUTS:
                 found = layout.find(folder)
                 missing = [part for part in layout.parts if part not in found]
                 if not missing:
-                    yield folder, layout, found, title
+                    yield folder, layout, found, title, place
                     return
                 if found:
                     partly.append((len(found), folder, layout, missing))
@@ -196,13 +198,17 @@ def _located(root):
 
 
 def _candidates(root, stack, damaged):
-    """Yield folders that may hold the set, each with what to call it; damaged zips are noted."""
+    """Yield folders that may hold the set, each with what to call it and the root to find it by.
+
+    Damaged zips are noted.
+    """
     if root.is_file():
-        yield from _zip_folders(stack.enter_context(opened_zip(root)), root.stem)
+        for folder in _zip_folders(stack.enter_context(opened_zip(root))):
+            yield folder, root.stem, root
         return
     for path in (root, *(root / name for name in Folder(root).listing()[0] if _is_ours(name))):
         title = path.resolve().name
-        yield Folder(path), title
+        yield Folder(path), title, path
         for name in Folder(path).listing()[1]:
             if name.lower().endswith(".zip"):
                 try:
@@ -210,18 +216,19 @@ def _candidates(root, stack, damaged):
                 except UserError as error:
                     damaged.append(error)
                 else:
-                    yield from _zip_folders(zipped, title)
+                    for folder in _zip_folders(zipped):
+                        yield folder, title, path
 
 
 def _is_ours(name):
     return re.sub("[-_ ]", "", name.lower()) == "miniimagenet"
 
 
-def _zip_folders(zipped, title):
-    yield zipped, title
+def _zip_folders(zipped):
+    yield zipped
     folders, _ = zipped.listing()
     if len(folders) == 1:
-        yield zipped.inside(folders[0]), title
+        yield zipped.inside(folders[0])
 
 
 def _disjoint_names(folder, splits):
