@@ -29,7 +29,7 @@ extras = {
         "sphinx-mathjax-offline>=0.0.2",
         "playwright>=1.49",
     ],
-    "notebooks": ["jupyterlab>=4", "nbconvert>=7", "ipywidgets>=8"],
+    "notebooks": ["jupyterlab>=4", "nbconvert>=7"],
 }
 # One machine has one version of CUDA, so CUDA 13 has an extra of its own.
 extras["gpu-cuda13"] = ["cupy-cuda13x>=13.6"]

@@ -117,9 +117,17 @@ def folder(tmp_path_factory):
     return shutil.copytree(NOTEBOOKS, room / "notebooks")
 
 
+@pytest.mark.parametrize("images", ["there", "drawn"])
 @each
-def test_runs_in_fast_mode(path, folder):
+def test_runs_in_fast_mode(path, folder, images):
     """Every cell runs in a fresh kernel, and the exercises say what they say as committed."""
+    settings = {"TINYMAML_FAST": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if images == "drawn":
+        if "TINYMAML_DATA" not in path.read_text(encoding="utf-8"):
+            pytest.skip("it needs no images")
+        settings["TINYMAML_DATA"] = ""
+    elif not os.environ.get("TINYMAML_DATA") and "TINYMAML_DATA" in path.read_text("utf-8"):
+        pytest.skip("TINYMAML_DATA names no folder of images")
     for module in ("nbclient", "ipykernel"):
         pytest.importorskip(module, reason="pip install -e '.[notebooks]'")
     import nbclient
@@ -127,7 +135,6 @@ def test_runs_in_fast_mode(path, folder):
 
     notebook = nbformat.read(path, as_version=4)
     here = folder / path.parent.relative_to(NOTEBOOKS)
-    settings = {"TINYMAML_FAST": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     settings |= {"MPLBACKEND": ""}  # the notebook's own, which draws into it
     where = {"metadata": {"path": str(here)}}
     client = nbclient.NotebookClient(notebook, timeout=600, resources=where)
