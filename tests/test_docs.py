@@ -182,6 +182,26 @@ def test_the_lesson_plan_names_sections_that_the_notebooks_have():
         assert set(re.findall(r'"([^"]+)"', titles)) <= headings
 
 
+def test_the_lesson_plan_says_where_its_commands_are():
+    rows = [line for line in text("teachers.md").splitlines() if line.startswith("|")]
+    commands = re.findall(r"`((?:\S*/)?tinymaml \w[^`]*)`", "\n".join(rows))
+    assert commands
+    for command in commands:
+        assert command.startswith(".venv/bin/"), command
+        cli._parser().parse_args(shlex.split(command)[1:])
+
+
+def test_the_worksheet_asks_what_the_notebook_answers():
+    path = ROOT / "notebooks" / "03_maml_by_hand.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    (section,) = (source for source in sources if "Algorithm 1 with pencil" in source)
+    asked, answered = (
+        re.findall(r"^\| ([^|]+?) \|", page, re.M) for page in (text("worksheet.md"), section)
+    )
+    assert answered and asked[-len(answered) :] == answered
+
+
 def fails(action):
     """Return what an action says when it fails."""
     with redirect_stderr(io.StringIO()) as told:
