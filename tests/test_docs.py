@@ -167,6 +167,7 @@ def test_teachers(lesson_room):
     printed = "".join(run_page("teachers.md").values())
     assert "All agree" in printed
     assert (lesson_room / "runs/room/fits.png").exists()
+    assert (lesson_room / "runs/all-waves/fits.png").exists()
     assert (lesson_room / "runs/room/03_maml_by_hand.ipynb").exists()
     assert "ada: 1 right, 1 not yet, 1 cells failed" in printed
 
@@ -203,8 +204,8 @@ def test_the_worksheet_asks_what_the_notebook_answers():
 
 
 def fails(action):
-    """Return what an action says when it fails."""
-    with redirect_stderr(io.StringIO()) as told:
+    """Return what an action says when it fails, or shows."""
+    with redirect_stderr(io.StringIO()) as told, redirect_stdout(told):
         try:
             action()
         except Exception as error:
@@ -227,6 +228,7 @@ def test_the_error_sentences_are_real(tmp_path, monkeypatch):
     said = [
         fails(action)
         for action in (
+            lambda: exec("valley", {}),
             lambda: tm.grad(tm.grad(x.sum(), x).sum(), x),
             lambda: tm.grad((x * x).sum(), tm.tensor(1.0, requires_grad=True)),
             lambda: np.array(x),
@@ -244,6 +246,7 @@ def test_the_error_sentences_are_real(tmp_path, monkeypatch):
             lambda: tm.gradcheck(np.sin, np.array(0.3, "float32")),
             lambda: [cli.main([*train, "--out", "run"]) for _ in range(2)],
             lambda: cli.main([*train, "--out", "other", "--meta-lr", "1e30"]),
+            lambda: cli.main([*train, "--out", "far", "--inner-lr", "100"]),
             lambda: cli.main(["train", "omniglot"]),
             lambda: tm.set_backend("cupy"),
         )
