@@ -131,7 +131,7 @@ class Entry:
 
 
 def group(runs):
-    """Return the entries of runs, in their order."""
+    """Return the entries of runs, in their order; of one entry by their seeds."""
     groups = []
     for run in runs:
         for group in groups:
@@ -143,6 +143,7 @@ def group(runs):
             groups.append([run])
     ids = []
     for group in groups:
+        group.sort(key=lambda run: run.seed)
         id = "run-" + re.sub(r"[^a-z0-9]+", "-", group[0].name.lower()).strip("-")
         while id in ids:
             id += "-again"

@@ -205,11 +205,10 @@ def _cell(found):
     for entry, row, score in found:
         names = [entry.name] * several
         names += [f"{key.replace('_', ' ')} {row[key]}" for key in told]
-        usual = paper.steps(row["data"], row["setting"])
-        if row["data"] in ("Omniglot", "MiniImageNet") and row["method"].startswith("MAML"):
-            names += [f"after {row['steps']} step{'s' * (row['steps'] != 1)}"] * (
-                row["steps"] != usual
-            )
+        of_the_paper = row["data"] in ("Omniglot", "MiniImageNet") and "MAML" in row["method"]
+        if of_the_paper and row["steps"] != paper.steps(row["data"], row["setting"]):
+            words = f"after {row['steps']} step{'s' * (row['steps'] != 1)}"
+            names += [words] * ("steps" not in told)
         text = score.text(row["data"], entry.results["metric"])
         short = entry.runs[0].missing_iterations
         line += [BREAK] * bool(line)
