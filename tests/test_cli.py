@@ -1,6 +1,7 @@
 """The command line, as a user calls it: exit codes, sentences, files."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import glyphs
 import numpy as np
@@ -146,6 +147,12 @@ def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     assert Run("run").read_json("training.json") == {"peak_memory_mb": 1e6}
     assert call("train", "sinusoid", "--steps", 6, "--out", "run", "--resume") == 0
     facts = Run("run").read_json("training.json")
+    (Path("fresh")).mkdir()
+    Run("fresh").write_json("training.json", {"peak_memory_mb": 1e6})  # of another training
+    assert call("train", "sinusoid", "--steps", 5, "--out", "fresh") == 0
+    assert Run("fresh").read_json("training.json")["peak_memory_mb"] < 1e6
+    Run("fresh").write_json("training.json", {"peak_memory_mb": "much"})
+    assert "has no number as its memory" in refused(capsys, "evaluate", "fresh")
     assert facts["peak_memory_mb"] == 1e6 and facts["cores"] > 0  # the most of all
     capsys.readouterr()
     assert "add --resume" in refused(capsys, "train", "sinusoid", "--steps", 5, "--out", "run")

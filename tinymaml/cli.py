@@ -216,10 +216,13 @@ def _train(arguments):
     else:
         run.start(config)
     started = time.perf_counter()
-    done = run.steps_done() if arguments.resume else 0
+    done, before = (run.steps_done(), _training(run)) if arguments.resume else (0, None)
     reached = train(experiment, run, resume=arguments.resume)
     if reached.step > done:
-        run.write_json("training.json", _most_memory(run, _machine()))
+        machine = _machine()
+        peaks = [m["peak_memory_mb"] for m in (machine, before) if m and m.get("peak_memory_mb")]
+        machine["peak_memory_mb"] = max(peaks, default=None)  # of all processes of the training
+        run.write_json("training.json", machine)
     if reached.step < experiment.steps:
         print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
         return 130
@@ -284,7 +287,7 @@ def _evaluate(arguments):
 
 def _test(name, experiment, run, reached, n_tasks):
     started = time.perf_counter()
-    metrics = run.read_metrics()  # if they are damaged, say so before the test
+    metrics, training = run.read_metrics(), _training(run)  # damage is found before the test
     results = experiment.test(reached.params, n_tasks)
     results |= {
         "experiment": name,
@@ -292,7 +295,7 @@ def _test(name, experiment, run, reached, n_tasks):
         "seed": experiment.seed,
         "trained_steps": reached.step,
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
-        "training": run.read_json("training.json") if _has_training(run) else None,
+        "training": training,
         "seconds": round(time.perf_counter() - started, 1),
         **_machine(),
     }
@@ -303,16 +306,16 @@ def _test(name, experiment, run, reached, n_tasks):
     return 0
 
 
-def _most_memory(run, machine):
-    """Return the facts of a training's last process, with the most memory of all."""
-    before = run.read_json("training.json").get("peak_memory_mb") if _has_training(run) else None
-    if isinstance(before, (int, float)) and machine["peak_memory_mb"]:
-        machine["peak_memory_mb"] = max(before, machine["peak_memory_mb"])
-    return machine
-
-
-def _has_training(run):
-    return (run / "training.json").exists()
+def _training(run):
+    """Return what a run's training ran on, None if it never ended well; UserError if damaged."""
+    if not (run / "training.json").exists():
+        return None
+    training = run.read_json("training.json")
+    if not isinstance(training.get("peak_memory_mb"), (int, float, type(None))):
+        raise UserError(
+            f"{run / 'training.json'} has no number as its memory; delete it to go on without"
+        )
+    return training
 
 
 def _machine():

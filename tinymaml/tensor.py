@@ -128,22 +128,27 @@ class Tensor:
 
     @property
     def requires_grad(self):
+        """Whether gradients with respect to it can be taken."""
         return self.node is not None
 
     @property
     def shape(self):
+        """Tuple of its axes' lengths."""
         return self.data.shape
 
     @property
     def ndim(self):
+        """Number of axes."""
         return self.data.ndim
 
     @property
     def size(self):
+        """Number of elements."""
         return self.data.size
 
     @property
     def dtype(self):
+        """The numpy.dtype of its elements."""
         return self.data.dtype
 
     def numpy(self):

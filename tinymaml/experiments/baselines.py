@@ -163,7 +163,7 @@ class MiniImageNetPretrained(MiniImageNet):
     def _tuned(self, k_shot, params):
         """Return the fine-tuning with the step size that is best on validation tasks."""
 
-        def accuracy(candidate):  # as the paper's row is taken, by the support's statistics
+        def accuracy(candidate):  # by the support's statistics, as the row beside the paper's
             _, curve = self._fine_tune(
                 candidate, params, candidate.blocks("val", self.tuning_tasks)
             )
