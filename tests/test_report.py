@@ -467,6 +467,13 @@ def test_hostile_texts_stay_texts(tmp_path):
     assert "[x](" not in text and "\\[x\\](javascript" in text
 
 
+def test_a_setting_of_thousands_of_digits_is_a_column_like_others(tmp_path):
+    """Python refuses to make a number of so many."""
+    run = write(tmp_path / "run", row(setting="9" * 5000), row(setting="10-way 1-shot"))
+    head, *_ = made(tmp_path, run)[1].tables["Omniglot (Table 1)"][1]
+    assert set(head[1:]) == {"9" * 5000, "10-way 1-shot"}
+
+
 def test_hostile_settings_cannot_leave_the_command(tmp_path):
     run = write(tmp_path / "run", row(), **{"resize": "$(rm -rf ~)\n```\n", "a b;": 1})
     text, _ = made(tmp_path, run)

@@ -151,7 +151,7 @@ def _tables(data, entries):
                 column = paper.column(data, row["setting"], row["steps"])
                 cells.setdefault((_label(row), column), []).append((entry, row, score))
     more = {column for _, column in cells if column not in theirs}
-    more = sorted(more, key=lambda column: [int(n) for n in re.findall(r"\d+", column)])
+    more = sorted(more, key=lambda column: [int(n) for n in re.findall(r"\d{1,9}", column)])
     what = "Mean squared error" if data == "sinusoid" else "Accuracy in per cent"
     blocks = [Heading(2, TITLES.get(data, data))]
     if printed:
