@@ -43,7 +43,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
-    package_data={"tinymaml": ["*.npz"]},
+    package_data={"tinymaml": ["checks/*.npz"]},
     install_requires=["numpy>=2.0", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},

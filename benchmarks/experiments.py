@@ -12,11 +12,11 @@ from unittest import mock
 
 import numpy as np
 
-from tinymaml.chunks import single_threaded_blas
 from tinymaml.experiments import EXPERIMENTS
+from tinymaml.experiments.runs import Checkpoint
+from tinymaml.experiments.training import meta_step
 from tinymaml.optim import Adam
-from tinymaml.runs import Checkpoint
-from tinymaml.training import meta_step
+from tinymaml.parallel.threads import single_threaded_blas
 
 HEAD = ("experiment", "first load, s", "again, s", "draw a batch, ms", "step, ms", "share")
 TASKS = 600  # of a test

@@ -1,14 +1,14 @@
 """Compute the meta-gradients that ``tinymaml check`` compares with, by PyTorch alone.
 
-``python -m benchmarks.make_reference_gradients`` writes ``tinymaml/reference_gradients.npz``:
-parameters, tasks, and for each case PyTorch's meta-loss and meta-gradient as one vector.
+``python -m benchmarks.make_reference_gradients`` writes
+``tinymaml/checks/reference_gradients.npz``: parameters, tasks, and for each case PyTorch's meta-loss and meta-gradient as one vector.
 """
 
 import os
 
 import numpy as np
 
-from tinymaml.reference import (
+from tinymaml.checks.reference import (
     CASES,
     N_WAY,
     NETWORKS,

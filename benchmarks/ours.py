@@ -9,7 +9,7 @@ from .workloads import META_LR, Contender, cores
 
 def build(workload, dtype):
     """``tm.training.meta_gradient`` and ``tm.optim.Adam``."""
-    tm.chunks.keep_freed_memory()  # as tm.training.train does
+    tm.parallel.threads.keep_freed_memory()  # as tm.training.train does
     if workload.network == "mlp":
         model, loss_of = tm.nn.mlp((1, 40, 40, 1)), tm.nn.mse_loss
     else:

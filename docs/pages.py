@@ -13,8 +13,8 @@ from pathlib import Path
 from unittest import mock
 
 from tinymaml import cli
+from tinymaml.engine.tensor import numpy_functions
 from tinymaml.experiments import EXPERIMENTS
-from tinymaml.tensor import numpy_functions
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from strict_array import strict
 
-from tinymaml import backend
+from tinymaml.engine import backend
+from tinymaml.engine.structure import map_leaves
 from tinymaml.errors import UserError
-from tinymaml.structure import map_leaves
 
 backend._modules["strict"] = strict
 

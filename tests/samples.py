@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinymaml import backend, ops
-from tinymaml.ops import shape as shape_ops
-from tinymaml.structure import leaves, map_leaves
-from tinymaml.tensor import raw, table
+from tinymaml import ops
+from tinymaml.engine import backend
+from tinymaml.engine.ops import shape as shape_ops
+from tinymaml.engine.structure import leaves, map_leaves
+from tinymaml.engine.tensor import raw, table
 
 #: The derivative table as the package makes it, before any test adds ops of its own.
 TABLE = dict(table)

@@ -4,7 +4,7 @@
 ``__array_ufunc__`` and ``__array_function__``, as CuPy 14 does: it never turns into a NumPy array
 by itself, does not mix with one, has only the functions, methods and options that CuPy has, and
 gives 0-d arrays where NumPy gives scalars. :data:`strict` is the module it belongs to, for
-``tinymaml.backend``.
+``tinymaml.engine.backend``.
 
 Where it is laxer than CuPy: an index out of bounds is an error here, CuPy wraps it round; adding
 into an array twice at one place has a fixed order here and not on a GPU; ``partition`` does not
@@ -309,7 +309,7 @@ def _as_strided(x, shape=None, strides=None):
     return StrictArray(np.lib.stride_tricks.as_strided(x.host, shape, strides))
 
 
-#: The module of StrictArray, as far as tinymaml.backend and the ops ask for one by name.
+#: The module of StrictArray, as far as tinymaml.engine.backend and the ops ask for one by name.
 strict = SimpleNamespace(
     ndarray=StrictArray,
     asarray=_asarray,

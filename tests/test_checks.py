@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml import backend, maml, nn
-from tinymaml.checks import GradientError, compare, gradcheck, gradgradcheck
-from tinymaml.metacheck import check_meta_gradient
+from tinymaml import maml, nn
+from tinymaml.checks.gradients import GradientError, compare, gradcheck, gradgradcheck
+from tinymaml.checks.meta_gradient import check_meta_gradient
+from tinymaml.engine import backend
 
 X = np.array([[0.3, -1.2, 0.8], [1.1, 0.4, -0.6]])
 
@@ -16,7 +17,7 @@ X = np.array([[0.3, -1.2, 0.8], [1.1, 0.4, -0.6]])
 @pytest.fixture(autouse=True)
 def clean_table(monkeypatch):
     """Ops planted by a test are not part of the package's table."""
-    engine = sys.modules["tinymaml.tensor"]
+    engine = sys.modules["tinymaml.engine.tensor"]
     monkeypatch.setattr(engine, "table", dict(engine.table))
 
 
@@ -130,7 +131,7 @@ class TestGradcheck:
             gradcheck(half, (X, X))
 
     def test_leaves_the_trace_as_it_was(self):
-        state = sys.modules["tinymaml.tensor"].state
+        state = sys.modules["tinymaml.engine.tensor"].state
         with pytest.raises(GradientError):
             gradcheck(wrong_square, X)
         assert state.trace is None

@@ -7,9 +7,10 @@ import glyphs
 import numpy as np
 import pytest
 
-from tinymaml import backend, cli
+from tinymaml import cli
+from tinymaml.engine import backend
 from tinymaml.experiments import Omniglot
-from tinymaml.runs import Run
+from tinymaml.experiments.runs import Run
 
 pytestmark = pytest.mark.numpy_only
 

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-import tinymaml.datasheet
-from tinymaml import plots
-from tinymaml.datasheet import OMNIGLOT_DIGEST, datasheet
+import tinymaml.experiments.datasheet
 from tinymaml.errors import UserError
+from tinymaml.experiments.datasheet import OMNIGLOT_DIGEST, datasheet
+from tinymaml.pictures import plots
 from tinymaml.tasks import Batch, ImageEpisodes, Task, omniglot
 from tinymaml.tasks.omniglot_source import CHARACTERS
 
@@ -154,7 +154,7 @@ def test_omniglot_is_compared_with_the_published_drawings(tmp_path, monkeypatch)
     def black(_, part):
         return (np.ones((20, 105, 105), bool) for _ in CHARACTERS[part])
 
-    for module in (omniglot, tinymaml.datasheet):
+    for module in (omniglot, tinymaml.experiments.datasheet):
         monkeypatch.setattr(module, "drawings", black)
     for part in CHARACTERS:
         (tmp_path / f"{part}.zip").touch()

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from samples import SAMPLES, TABLE, Sample, normal, spread, uniform
 
 import tinymaml as tm
-from tinymaml import backend, ops
-from tinymaml.checks import gradcheck, gradgradcheck
-from tinymaml.structure import leaves
-from tinymaml.tensor import Tensor, raw, state
+from tinymaml import ops
+from tinymaml.checks.gradients import gradcheck, gradgradcheck
+from tinymaml.engine import backend
+from tinymaml.engine.structure import leaves
+from tinymaml.engine.tensor import Tensor, raw, state
 
-engine = sys.modules["tinymaml.tensor"]  # tm.tensor is the function of that name
+engine = sys.modules["tinymaml.engine.tensor"]  # tm.tensor is the function of that name
 
 EVERY = [
     pytest.param(sample, id=f"{name}-{i}")

@@ -28,7 +28,8 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml import cli, reference
+from tinymaml import cli
+from tinymaml.checks import reference
 from tinymaml.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -131,7 +132,7 @@ def run_tinymaml(words, variables):
         for name, value in variables.items():
             patch.setenv(name, value)
         if "TINYMAML_BACKEND" in variables:
-            patch.setattr(tm.backend, "_current", None)
+            patch.setattr(tm.engine.backend, "_current", None)
         with redirect_stderr(io.StringIO()) as told:
             code = cli.main(words)
     # without a GPU the page promises one sentence
@@ -263,6 +264,10 @@ def test_the_error_sentences_are_real(tmp_path, monkeypatch):
 # What the pages say of the code
 
 
+FUNC = "grad value_and_grad vjp jvp hvp jacobian hessian"
+EVALUATION = "evaluate score_tasks summarise"
+
+
 def rooms():
     """Return the table of rooms in design.md: for each row the modules that it names."""
     table = text("design.md").partition("| room |")[2].partition("\n\n")[0]
@@ -362,17 +367,15 @@ def public_names():
         exported = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
         exported = [name for name in exported if not hasattr(tm, name)]  # tm.Batch, tm.Task
         names |= {f"{module.__name__}.{name}" for name in exported}
-    names |= {
-        f"tinymaml.func.{f}" for f in "grad value_and_grad vjp jvp hvp jacobian hessian".split()
-    }
+    names |= {f"tinymaml.engine.func.{f}" for f in FUNC.split()}
     names |= {f"tinymaml.Tensor.{m}" for m in "numpy item detach sum mean var max min".split()}
     names |= {f"tinymaml.Tensor.{m}" for m in "reshape transpose swapaxes T mT astype".split()}
     names |= {f"tinymaml.Tensor.{m}" for m in "data shape ndim size dtype requires_grad".split()}
-    names |= {f"tinymaml.maml.{f}" for f in "adapt meta_loss per_task".split()}
+    names |= {f"tinymaml.learners.maml.{f}" for f in "adapt meta_loss per_task".split()}
     names |= {f"tinymaml.optim.{c}" for c in ("SGD", "Adam")}
-    names |= {f"tinymaml.training.{f}" for f in "meta_gradient train meta_step".split()}
-    names |= {f"tinymaml.evaluation.{f}" for f in "evaluate score_tasks summarise".split()}
-    for module in ("plots", "report", "datasheet", "experiments"):
+    names |= {f"tinymaml.experiments.training.{f}" for f in "meta_gradient train meta_step".split()}
+    names |= {f"tinymaml.experiments.evaluation.{f}" for f in EVALUATION.split()}
+    for module in ("pictures.plots", "experiments.report", "experiments.datasheet", "experiments"):
         module = __import__(f"tinymaml.{module}", fromlist=["*"])
         own = inspect.getmembers(module, inspect.isfunction)
         names |= {

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml.drawing import layered
-from tinymaml.drawing.graph import Graph
-from tinymaml.drawing.svg import BACKWARD, CONSTANT, LEAF, LOOKS
+from tinymaml.engine.tensor import DERIVATIVE, ancestors, state
 from tinymaml.errors import UserError
-from tinymaml.tensor import DERIVATIVE, ancestors, state
+from tinymaml.pictures.drawing import layered
+from tinymaml.pictures.drawing.graph import Graph
+from tinymaml.pictures.drawing.svg import BACKWARD, CONSTANT, LEAF, LOOKS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -57,7 +57,9 @@ def maml(steps=1, **options):
     params = model.init(rng)
     loss = lambda params, x, y: tm.nn.mse_loss(model(params, x), y)
     batches = [
-        tm.Batch(*[tm.backend.asarray(rng.standard_normal((3, 4, 1)), "f4") for _ in range(2)])
+        tm.Batch(
+            *[tm.engine.backend.asarray(rng.standard_normal((3, 4, 1)), "f4") for _ in range(2)]
+        )
         for _ in range(2)
     ]
     tasks = tm.Task(*batches)

@@ -15,10 +15,10 @@ import pytest
 from samples import SAMPLES
 
 import tinymaml as tm
-from tinymaml import backend
-from tinymaml.checks import gradcheck, gradgradcheck
-from tinymaml.structure import leaves
-from tinymaml.tensor import Tensor
+from tinymaml.checks.gradients import gradcheck, gradgradcheck
+from tinymaml.engine import backend
+from tinymaml.engine.structure import leaves
+from tinymaml.engine.tensor import Tensor
 
 EVERY = [
     pytest.param(sample, id=f"{name}-{i}")
@@ -39,7 +39,7 @@ def leaf(data, dtype=float):
 @pytest.fixture(autouse=True)
 def clean_table(monkeypatch):
     """Ops made by a test are not part of the package's table."""
-    engine = sys.modules["tinymaml.tensor"]
+    engine = sys.modules["tinymaml.engine.tensor"]
     monkeypatch.setattr(engine, "table", dict(engine.table))
 
 
@@ -443,7 +443,7 @@ class TestLargeGraphs:
         middle = x
         for _ in range(5):
             x = step(x)
-        autograd = sys.modules["tinymaml.autograd"]
+        autograd = sys.modules["tinymaml.engine.grad"]
         monkeypatch.setattr(autograd, "_by_age", lambda node: visited.append(1) or node.order)
         tm.grad(x, middle)
         assert len(calls) == 5 and len(visited) == 6

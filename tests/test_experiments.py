@@ -8,7 +8,6 @@ import pytest
 
 import tinymaml as tm
 from tinymaml import cli, nn
-from tinymaml.evaluation import score_tasks
 from tinymaml.experiments import (
     EXPERIMENTS,
     MiniImageNet,
@@ -19,7 +18,8 @@ from tinymaml.experiments import (
     from_config,
 )
 from tinymaml.experiments.baselines import TrainingBatches
-from tinymaml.runs import Run
+from tinymaml.experiments.evaluation import score_tasks
+from tinymaml.experiments.runs import Run
 from tinymaml.tasks import Batch, Task
 
 pytestmark = pytest.mark.numpy_only

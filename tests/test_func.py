@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml import backend
-from tinymaml.func import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from tinymaml.engine import backend
+from tinymaml.engine.func import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 A = np.array([[2.0, 1.0, 0.5], [1.0, 3.0, -1.0], [0.5, -1.0, 4.0]])
 X = np.array([0.5, -1.0, 2.0])
@@ -43,7 +43,7 @@ class Point(NamedTuple):
 
 
 def is_plain(structure):
-    return not any(isinstance(leaf, tm.Tensor) for leaf in tm.structure.leaves(structure))
+    return not any(isinstance(leaf, tm.Tensor) for leaf in tm.engine.structure.leaves(structure))
 
 
 class TestGrad:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml.tensor import Tensor
+from tinymaml.engine.tensor import Tensor
 
 
 def leaf(n, dtype=float):
@@ -81,8 +81,8 @@ def conv_step(steps, first_order=False):
     rng = np.random.default_rng(0)
     model = tm.nn.conv4(5, channels=3, filters=16, downsample="pool", image_size=32)
     params = model.init(rng)
-    images = lambda: tm.backend.asarray(rng.standard_normal((4, 5, 32, 32, 3)), np.float32)
-    labels = tm.backend.asarray(np.tile(np.arange(5), (4, 1)))
+    images = lambda: tm.engine.backend.asarray(rng.standard_normal((4, 5, 32, 32, 3)), np.float32)
+    labels = tm.engine.backend.asarray(np.tile(np.arange(5), (4, 1)))
     tasks = tm.Task(tm.Batch(images(), labels), tm.Batch(images(), labels))
     loss = lambda params, x, y: tm.nn.cross_entropy(model(params, x), y)
     options = {"lr": 0.1, "steps": steps, "first_order": first_order}

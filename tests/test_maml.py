@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml.training import meta_gradient
+from tinymaml.experiments.training import meta_gradient
 
 
 def problem(network, n_tasks=5, dtype=float):
@@ -60,8 +60,8 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     loss, params, tasks = problem("stride", n_tasks=7, dtype=np.float32)
     results = []
     for threads in (1, 3):
-        with tm.chunks.ThreadPoolExecutor(threads) as pool:
-            monkeypatch.setattr(tm.chunks, "_pool", lambda pool=pool: pool)
+        with tm.parallel.threads.ThreadPoolExecutor(threads) as pool:
+            monkeypatch.setattr(tm.parallel.threads, "_pool", lambda pool=pool: pool)
             results.append(meta_gradient(loss, params, tasks, lr=0.1, chunk=2))
     (value, gradient), (other_value, other) = results
     assert value.tobytes() == other_value.tobytes()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml import backend, reference
-from tinymaml.reference import CASES, TOLERANCE, as_vector
+from tinymaml.checks import reference
+from tinymaml.checks.reference import CASES, TOLERANCE, as_vector
+from tinymaml.engine import backend
 
 with np.load(reference.STORED, allow_pickle=False) as file:
     STORED = dict(file)

@@ -11,8 +11,8 @@ from samples import SAMPLES
 
 import tinymaml as tm
 from tinymaml import ops
-from tinymaml.structure import leaves
-from tinymaml.tensor import Tensor, numpy_functions, table
+from tinymaml.engine.structure import leaves
+from tinymaml.engine.tensor import Tensor, numpy_functions, table
 
 EVERY_SAMPLE = [
     pytest.param(name, sample, id=f"{name}-{i}")

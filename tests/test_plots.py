@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from tinymaml import plots
+from tinymaml.pictures import plots
 
 pytestmark = pytest.mark.numpy_only
 

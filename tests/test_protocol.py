@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml import cli, paper
+from tinymaml import cli
 from tinymaml.errors import UserError
-from tinymaml.evaluation import score_tasks, summarise
 from tinymaml.experiments import (
     EXPERIMENTS,
     MiniImageNet,
@@ -22,12 +21,14 @@ from tinymaml.experiments import (
     baselines,
     classification,
     experiment,
+    paper,
     sinusoid,
 )
-from tinymaml.report import page
-from tinymaml.runs import Run
+from tinymaml.experiments.evaluation import score_tasks, summarise
+from tinymaml.experiments.report import page
+from tinymaml.experiments.runs import Run
+from tinymaml.experiments.training import train
 from tinymaml.tasks import Batch, Task, miniimagenet, omniglot
-from tinymaml.training import train
 
 pytestmark = pytest.mark.numpy_only
 

@@ -22,11 +22,12 @@ import pytest
 from test_training import assert_same, contents, small, start
 
 import tinymaml as tm
-from tinymaml import chunks, cli, runs
+from tinymaml import cli
 from tinymaml.errors import UserError
-from tinymaml.experiments import MiniImageNet, Omniglot, Sinusoid
-from tinymaml.runs import COLUMNS, Run
-from tinymaml.training import meta_gradient, train
+from tinymaml.experiments import MiniImageNet, Omniglot, Sinusoid, runs
+from tinymaml.experiments.runs import COLUMNS, Run
+from tinymaml.experiments.training import meta_gradient, train
+from tinymaml.parallel import threads as chunks
 
 pytestmark = [
     pytest.mark.numpy_only,

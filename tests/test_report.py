@@ -9,10 +9,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from tinymaml import paper
 from tinymaml.errors import UserError
-from tinymaml.experiments import EXPERIMENTS
-from tinymaml.report import report
+from tinymaml.experiments import EXPERIMENTS, paper
+from tinymaml.experiments.report import report
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 HOSTILE = "<script>alert(1)</script> | [x](javascript:y) *a* `b` \"q' & \u202e\ud800\n# head"

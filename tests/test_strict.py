@@ -10,8 +10,8 @@ from samples import SAMPLES
 from strict_array import StrictArray
 
 import tinymaml as tm
-from tinymaml import backend
-from tinymaml.structure import leaves
+from tinymaml.engine import backend
+from tinymaml.engine.structure import leaves
 
 #: How far results may be from NumPy's: the stand-in computes with NumPy, a GPU rounds differently.
 TOLERANCE = {"strict": 0, "cupy": 1e-10}

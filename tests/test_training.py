@@ -7,10 +7,10 @@ import pytest
 
 import tinymaml as tm
 from tinymaml.errors import UserError
-from tinymaml.evaluation import evaluate, summarise
 from tinymaml.experiments import Omniglot, Sinusoid, from_config
-from tinymaml.runs import Run, replacing
-from tinymaml.training import train
+from tinymaml.experiments.evaluation import evaluate, summarise
+from tinymaml.experiments.runs import Run, replacing
+from tinymaml.experiments.training import train
 
 pytestmark = pytest.mark.numpy_only
 
@@ -188,7 +188,7 @@ def test_a_whole_training_on_another_array_library(tmp_path):
             tasks = small(1).tasks("test").sample(np.random.default_rng(0), 5)
             results.append((evaluate(small(1), reached.params, tasks, 2), contents(run)))
             assert isinstance(
-                reached.params["linear1.bias"].data, tm.backend._modules[name].ndarray
+                reached.params["linear1.bias"].data, tm.engine.backend._modules[name].ndarray
             )
     (scores, arrays), (other_scores, other) = results
     np.testing.assert_allclose(other_scores, scores, rtol=1e-5)

@@ -1,14 +1,17 @@
 """tinymaml: Model-Agnostic Meta-Learning from scratch on NumPy and CuPy."""
 
-from . import func, maml, nn, ops, optim, tasks, training
-from .autograd import grad
-from .backend import get_backend, set_backend, use_backend
-from .checks import compare, gradcheck, gradgradcheck
-from .drawing import draw
-from .memory import graph_memory
-from .metacheck import check_meta_gradient
+from . import nn, optim, tasks
+from .checks.gradients import compare, gradcheck, gradgradcheck
+from .checks.meta_gradient import check_meta_gradient
+from .engine import func, ops
+from .engine.backend import get_backend, set_backend, use_backend
+from .engine.grad import grad
+from .engine.tensor import Tensor, no_grad, op, tensor
+from .experiments import training
+from .learners import maml
+from .pictures.drawing import draw
+from .pictures.memory import graph_memory
 from .tasks import Batch, Task
-from .tensor import Tensor, no_grad, op, tensor
 
 __version__ = "0.1.0"
 __all__ = [

@@ -12,12 +12,13 @@ from contextlib import suppress
 
 import numpy as np
 
-from . import __version__, backend
+from . import __version__
+from .engine import backend
 from .errors import UserError
 from .experiments import EXPERIMENTS, OF_THE_TEST, flag, from_config
-from .interrupts import CtrlC
-from .runs import Run
-from .training import train
+from .experiments.interrupts import CtrlC
+from .experiments.runs import Run
+from .experiments.training import train
 
 TEST_TASKS = 600  # Finn et al. 2017, and the authors' code
 
@@ -342,7 +343,7 @@ def _peak_memory():
 
 
 def _report(arguments):
-    from .report import report
+    from .experiments.report import report
 
     for path in report(arguments.folders, arguments.out):
         print(path)
@@ -350,13 +351,13 @@ def _report(arguments):
 
 
 def _data(arguments):
-    from .datasheet import datasheet
+    from .experiments.datasheet import datasheet
 
     print(datasheet(arguments.name, arguments.root, arguments.out))
     return 0
 
 
 def _check(arguments):
-    from .reference import check
+    from .checks.reference import check
 
     return 0 if check() else 1

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .tensor import Tensor, leaf
+from .engine.tensor import Tensor, leaf
 
 
 def _parameter(array):

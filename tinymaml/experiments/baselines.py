@@ -5,12 +5,13 @@ from functools import cached_property
 
 import numpy as np
 
-from .. import nn, paper
-from ..backend import asarray
-from ..evaluation import score_tasks, summarise
+from .. import nn
+from ..engine.backend import asarray
+from ..engine.tensor import no_grad, raw
 from ..tasks import Batch, Task
-from ..tensor import no_grad, raw
+from . import paper
 from .classification import QUERY, SUPPORT
+from .evaluation import score_tasks, summarise
 from .miniimagenet import MiniImageNet
 
 

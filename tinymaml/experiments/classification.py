@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import nn, paper
+from .. import nn
+from ..engine.tensor import raw
 from ..errors import UserError
-from ..evaluation import score_tasks, summarise
 from ..tasks.images import ImageEpisodes
-from ..tensor import raw
+from . import paper
+from .evaluation import score_tasks, summarise
 from .experiment import STEPS, Experiment, flag
 
 #: Whose statistics batch norm takes when the query is scored: the paper's protocol, in which the

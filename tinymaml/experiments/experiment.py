@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .. import plots
 from ..errors import UserError
-from ..evaluation import score_tasks, summarise
-from ..training import meta_gradient
+from ..pictures import plots
+from .evaluation import score_tasks, summarise
+from .training import meta_gradient
 
 STEPS = 10  # of the curves at test: the authors' code always takes ten
 

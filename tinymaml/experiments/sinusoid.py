@@ -5,13 +5,15 @@ from functools import cached_property
 
 import numpy as np
 
-from .. import nn, paper, plots
-from ..backend import asarray
-from ..evaluation import evaluate, summarise
-from ..maml import adapt
+from .. import nn
+from ..engine.backend import asarray
+from ..engine.tensor import raw
+from ..learners.maml import adapt
+from ..pictures import plots
 from ..tasks import Batch, Task
 from ..tasks.sinusoid import SinusoidTasks, wave
-from ..tensor import raw
+from . import paper
+from .evaluation import evaluate, summarise
 from .experiment import STEPS, Experiment
 
 #: One model, trained at K = 10, is tested with these numbers of points (Finn et al. 2017, 5.1)

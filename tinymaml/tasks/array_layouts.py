@@ -11,14 +11,7 @@ import numpy as np
 from ..errors import UserError
 from .folders import Folder, check_size, read_file, refuse_web_page
 from .image_files import check_class, resize
-from .image_layouts import (
-    MAX_IMAGES,
-    SPLITS,
-    Layout,
-    Split,
-    by_name,
-    class_names,
-)
+from .image_layouts import MAX_IMAGES, SPLITS, Layout, Split, by_name, class_names
 from .unpickling import read_pickle
 
 MAX_LABELS_BYTES = 2**20

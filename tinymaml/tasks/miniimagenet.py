@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import paper
 from ..errors import UserError
+from ..experiments import paper
 from .array_layouts import CACHES, CATEGORY_SPLITS, HDF5
 from .folders import Folder, opened_zip
 from .image_files import check_target, check_total

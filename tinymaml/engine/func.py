@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from . import backend
-from .autograd import grad as _grad
+from .grad import grad as _grad
 from .ops.elementwise import positive
 from .ops.shape import reshape, stack
 from .structure import leaves, map_leaves, match, names, rebuild

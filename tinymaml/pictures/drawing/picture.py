@@ -3,7 +3,7 @@
 import base64
 from dataclasses import dataclass, field
 
-from ..errors import UserError
+from ...errors import UserError
 from .graph import Graph, count_of
 from .svg import CONSTANT, LEAF, escape, render
 
@@ -35,7 +35,7 @@ class Drawing:
 
     def save(self, path):
         """Write the picture to a file, whose name ends in ``.svg``."""
-        from ..runs import replacing
+        from ...experiments.runs import replacing
 
         if not str(path).endswith(".svg"):
             raise UserError(f"a drawing is saved as SVG, but the name is {path}; end it in .svg")

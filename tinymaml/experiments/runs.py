@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import to_numpy
-from .errors import UserError
-from .tensor import tensor
+from ..engine.backend import to_numpy
+from ..engine.tensor import tensor
+from ..errors import UserError
 
 FORMAT = "tinymaml checkpoint 2"
 COLUMNS = ("step", "seconds", "meta_loss", "validation", "diverged")  # of the metrics

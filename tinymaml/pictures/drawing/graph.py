@@ -7,9 +7,9 @@ from numbers import Real
 
 import numpy as np
 
-from ..backend import to_numpy
-from ..structure import leaves
-from ..tensor import DERIVATIVE, Node, Tensor, ancestors, raw
+from ...engine.backend import to_numpy
+from ...engine.structure import leaves
+from ...engine.tensor import DERIVATIVE, Node, Tensor, ancestors, raw
 from .svg import BACKWARD, BOTH, CONSTANT, FORWARD, LEAF, Box
 
 FEW = 4  # numbers of a tensor that are shown

@@ -5,16 +5,16 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from .autograd import grad
-from .backend import asarray
-from .chunks import keep_freed_memory, map_chunks, single_threaded_blas
-from .errors import UserError
+from ..engine.backend import asarray
+from ..engine.grad import grad
+from ..engine.tensor import Tensor
+from ..errors import UserError
+from ..learners.maml import meta_loss
+from ..optim import Adam
+from ..parallel.threads import keep_freed_memory, map_chunks, single_threaded_blas
+from ..tasks import Batch, Task
 from .interrupts import CtrlC
-from .maml import meta_loss
-from .optim import Adam
 from .runs import Checkpoint
-from .tasks import Batch, Task
-from .tensor import Tensor
 
 
 def meta_gradient(loss, params, tasks, *, lr, steps=1, first_order=False, chunk=None):

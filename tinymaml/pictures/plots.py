@@ -200,7 +200,7 @@ def save(path, draw, width=7.0, height=4.5, panels=(1, 1)):
     """
     from matplotlib.figure import Figure
 
-    from .runs import replacing
+    from ..experiments.runs import replacing
 
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(list(figure.subplots(*panels, squeeze=False).flat))

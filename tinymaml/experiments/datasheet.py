@@ -5,10 +5,10 @@ import warnings
 
 import numpy as np
 
-from . import plots
-from .errors import UserError
-from .tasks import Batch, ImageEpisodes, Task, miniimagenet, omniglot
-from .tasks.omniglot_source import CHARACTERS, drawings, source
+from ..errors import UserError
+from ..pictures import plots
+from ..tasks import Batch, ImageEpisodes, Task, miniimagenet, omniglot
+from ..tasks.omniglot_source import CHARACTERS, drawings, source
 
 #: Of the drawings that Lake et al. published
 OMNIGLOT_DIGEST = "75a36f7ce605ee617d0c45021613841aec979e079f71594e885aba52a7c003ce"

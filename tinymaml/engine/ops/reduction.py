@@ -10,7 +10,14 @@ import numpy as np
 
 from ..tensor import Tensor, implements, op, raw
 from .elementwise import absolute, exp, sqrt, square, where
-from .shape import broadcast_to, flip, moveaxis, ravel, reshape, take_along_axis
+from .shape import (
+    broadcast_to,
+    flip,
+    moveaxis,
+    ravel,
+    reshape,
+    take_along_axis,
+)
 
 
 def _reduced(axis, ndim):

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import maml, nn
-from .autograd import grad
-from .backend import asarray
-from .checks import compare
-from .tasks import Batch, Task
-from .tensor import tensor
+from .. import nn
+from ..engine.backend import asarray
+from ..engine.grad import grad
+from ..engine.tensor import tensor
+from ..learners import maml
+from ..tasks import Batch, Task
+from .gradients import compare
 
 STORED = Path(__file__).with_name("reference_gradients.npz")
 TOLERANCE = 1e-10  # of the largest element of a meta-gradient

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import backend
-from .func import _gradients
-from .structure import leaves, match, names, rebuild
-from .tensor import Tensor, raw, state, tensor
+from ..engine import backend
+from ..engine.func import _gradients
+from ..engine.structure import leaves, match, names, rebuild
+from ..engine.tensor import Tensor, raw, state, tensor
 
 FEW = 300  # elements; a larger array is checked along random directions
 DIRECTIONS = 10
@@ -82,7 +82,7 @@ def gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
     >>> tm.gradcheck(lambda x: np.exp(wrong(x)), np.array(1.0))
     Traceback (most recent call last):
     ...
-    tinymaml.checks.GradientError: gradcheck, inputs: 4.3275436 analytic, 5.6822174 numeric. \
+    tinymaml.checks.gradients.GradientError: gradcheck, inputs: 4.3275436 analytic, 5.6822174 numeric. \
 The culprit is op 'wrong': its derivative is wrong (argument 0: 1.3361587 analytic, 1.7544236 \
 numeric)
     """

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from .backend import get_backend
+from ..engine.backend import get_backend
 
 
 def map_chunks(function, chunks):

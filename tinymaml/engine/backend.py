@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .errors import UserError
+from ..errors import UserError
 
 _modules = {"numpy": np}
 _current = None  # decided on first use, so that importing never fails

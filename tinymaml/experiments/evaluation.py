@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from .backend import asarray, to_numpy
-from .chunks import map_chunks
-from .maml import adapt, per_task
-from .tasks import Batch
-from .tensor import no_grad
+from ..engine.backend import asarray, to_numpy
+from ..engine.tensor import no_grad
+from ..learners.maml import adapt, per_task
+from ..parallel.threads import map_chunks
+from ..tasks import Batch
 
 
 def evaluate(experiment, params, tasks, steps):

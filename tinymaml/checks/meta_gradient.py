@@ -4,11 +4,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import backend, maml
-from .checks import GradientError, find_culprit, gradcheck, gradgradcheck, host, is_float, run
-from .func import _gradients
-from .structure import leaves, map_leaves, names, rebuild
-from .tensor import raw
+from ..engine import backend
+from ..engine.func import _gradients
+from ..engine.structure import leaves, map_leaves, names, rebuild
+from ..engine.tensor import raw
+from ..learners import maml
+from .gradients import (
+    GradientError,
+    find_culprit,
+    gradcheck,
+    gradgradcheck,
+    host,
+    is_float,
+    run,
+)
 
 
 @dataclass(frozen=True)

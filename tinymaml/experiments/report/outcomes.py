@@ -10,8 +10,8 @@ import shlex
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from ..errors import UserError
-from ..experiments import EXPERIMENTS, OF_THE_TEST, flag
+from ...errors import UserError
+from .. import EXPERIMENTS, OF_THE_TEST, flag
 from ..runs import Run
 
 MOST_PICTURE = 4 * 2**20  # bytes of a figure

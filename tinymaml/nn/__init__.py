@@ -11,10 +11,10 @@ from collections import Counter
 
 import numpy as np
 
-from . import ops
-from .ops.linalg import linear
-from .ops.shape import reshape
-from .tensor import tensor
+from ..engine import ops
+from ..engine.ops.linalg import linear
+from ..engine.ops.shape import reshape
+from ..engine.tensor import tensor
 
 __all__ = [
     "BatchNorm",

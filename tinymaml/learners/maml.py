@@ -4,12 +4,12 @@ from numbers import Real
 
 import numpy as np
 
-from .autograd import grad
-from .backend import array_module
-from .ops import descend
-from .ops.shape import broadcast_to
-from .tasks.episode import Batch, Task
-from .tensor import Tensor, raw, recording, tensor
+from ..engine.backend import array_module
+from ..engine.grad import grad
+from ..engine.ops import descend
+from ..engine.ops.shape import broadcast_to
+from ..engine.tensor import Tensor, raw, recording, tensor
+from ..tasks.episode import Batch, Task
 
 
 def adapt(loss, params, support, *, lr, steps=1, first_order=False):

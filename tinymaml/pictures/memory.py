@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from .structure import leaves
-from .tensor import Tensor, ancestors
+from ..engine.structure import leaves
+from ..engine.tensor import Tensor, ancestors
 
 #: Ops whose result may be a view of their first argument.
 VIEWS = ("broadcast_to", "getitem", "reshape", "transpose")

@@ -5,9 +5,10 @@ import os
 import re
 from pathlib import Path
 
-from .. import paper, plots
-from ..errors import UserError
-from ..experiments.classification import QUERY, SUPPORT
+from ...errors import UserError
+from ...pictures import plots
+from .. import paper
+from ..classification import QUERY, SUPPORT
 from ..runs import replacing
 from .document import (
     BREAK,

@@ -1,0 +1,1 @@
+"""The autograd engine: tensors, the derivative table, the walk back. It needs NumPy alone."""

@@ -1,0 +1,1 @@
+"""Learners: what meta-training trains, one system a file."""

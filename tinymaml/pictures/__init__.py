@@ -1,0 +1,1 @@
+"""Pictures of graphs, of what they hold in memory, and of results."""
