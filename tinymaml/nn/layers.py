@@ -1,0 +1,292 @@
+"""Layers: parameters by ``init``, and a function of them and an input.
+
+A layer has no state. ``layer.init(rng)`` gives its parameters, a dict from dotted names to tensors
+in order of use, and ``layer(params, x)`` applies it: the paper's f_theta(x). Each works on its last
+axes and broadcasts over all leading ones, parameters included, so one call serves many tasks.
+"""
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from ..engine import ops
+from ..engine.ops.linalg import linear
+from ..engine.ops.shape import reshape
+from ..engine.tensor import tensor
+from .weights import glorot_uniform
+
+
+class Layer:
+    """What all layers are: parameters by ``init``, and a function of them and an input."""
+
+    names = ()  # of the parameters, in order of use
+
+    def init(self, rng, dtype=np.float32):
+        """Draw initial parameters.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            On the host for every backend, so that a seed gives the same weights on each.
+        dtype : dtype
+            Of the parameters.
+
+        Returns
+        -------
+        dict of str to Tensor
+            In order of use; each requires a gradient.
+        """
+        return {
+            name: tensor(np.asarray(array, dtype), requires_grad=True)
+            for name, array in self.draw(rng).items()
+        }
+
+    def draw(self, rng):
+        """Return the initial parameters as float64 arrays; none for a layer without any."""
+        return {}
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.options().items())})"
+
+    def options(self):
+        """Return what the layer was made with, for its printed form."""
+        return {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str))}
+
+
+class Linear(Layer):
+    """x @ weight + bias: ``(n,i),(i,o),(o)->(n,o)``.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+    weight_init : function
+        Of (rng, shape). The bias starts at 0.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.Linear(3, 2)
+    >>> params = layer.init(np.random.default_rng(0))
+    >>> list(params), layer(params, np.zeros((5, 3))).shape
+    (['weight', 'bias'], (5, 2))
+    """
+
+    names = ("weight", "bias")
+
+    def __init__(self, inputs, outputs, weight_init=glorot_uniform):
+        self.inputs, self.outputs, self.weight_init = inputs, outputs, weight_init
+
+    def draw(self, rng):
+        shape = (self.inputs, self.outputs)
+        return {"weight": self.weight_init(rng, shape), "bias": np.zeros(self.outputs)}
+
+    def __call__(self, params, x):
+        if x.ndim < 2 or x.shape[-1] != self.inputs:
+            raise ValueError(
+                f"Linear({self.inputs}, {self.outputs}) takes (..., n, {self.inputs}), "
+                f"but the input has shape {x.shape}"
+            )
+        return linear(x, params["weight"], params["bias"])
+
+
+class Conv2d(Layer):
+    """Convolution of channels-last images: ``(n,h,w,c),(k,l,c,o),(o)->(n,p,q,o)``.
+
+    Parameters
+    ----------
+    channels, outputs : int
+    kernel_size, stride : int
+    padding : {"same", "valid"}
+        As :func:`tinymaml.ops.conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.Conv2d(1, 64, 3, stride=2)
+    >>> layer(layer.init(np.random.default_rng(0)), np.zeros((5, 28, 28, 1))).shape
+    (5, 14, 14, 64)
+    """
+
+    names = ("weight", "bias")
+
+    def __init__(self, channels, outputs, kernel_size, stride=1, padding="same"):
+        self.channels, self.outputs, self.kernel_size = channels, outputs, kernel_size
+        self.stride, self.padding = stride, padding
+
+    def draw(self, rng):
+        shape = (self.kernel_size, self.kernel_size, self.channels, self.outputs)
+        return {"weight": glorot_uniform(rng, shape), "bias": np.zeros(self.outputs)}
+
+    def __call__(self, params, x):
+        return ops.conv2d(x, params["weight"], params["bias"], self.stride, self.padding)
+
+
+class BatchNorm(Layer):
+    """Normalise each channel over the current batch, per task: ``(n,h,w,c)->`` or ``(n,c)->``.
+
+    The statistics are those of the batch at hand, in training and at test, as in the authors' code:
+    there are no running averages. Only where ``params`` also hold ``mean`` and ``var``, (c) each,
+    these are used instead: see :meth:`Sequential.statistics`.
+
+    Parameters
+    ----------
+    channels : int
+    affine : bool
+        Whether to scale by gamma and shift by beta, (c) each, afterwards.
+    eps : float
+        Added to the variance.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.BatchNorm(1, affine=False)
+    >>> layer({}, np.array([[1.0], [3.0]])).round(3)
+    array([[-1.],
+           [ 1.]])
+    """
+
+    def __init__(self, channels, affine=True, eps=1e-5):
+        self.channels, self.affine, self.eps = channels, affine, eps
+        self.names = ("gamma", "beta") if affine else ()
+
+    def draw(self, rng):
+        if not self.affine:
+            return {}
+        return {"gamma": np.ones(self.channels), "beta": np.zeros(self.channels)}
+
+    def __call__(self, params, x):
+        if "mean" in params:
+            return self._by_given_statistics(params, x)
+        if self.affine:
+            return ops.batch_norm(x, params["gamma"], params["beta"], self.eps)
+        like = x.data if hasattr(x, "node") else x
+        one = np.ones_like(like, shape=self.channels)
+        return ops.batch_norm(x, one, 0 * one, self.eps)
+
+    def statistics(self, x):
+        """Return the mean and the biased variance of each channel over the batch, per task."""
+        axes = tuple(range(-4 if x.ndim >= 4 else -2, -1))
+        return {"mean": x.mean(axis=axes), "var": x.var(axis=axes)}
+
+    def _by_given_statistics(self, params, x):
+        core = 3 if x.ndim >= 4 else 1  # axes of an example, as ops.batch_norm tells them
+        mean, var, *affine = (
+            reshape(p, (*p.shape[:-1], *(1,) * core, p.shape[-1]))
+            for p in (params[name] for name in ("mean", "var", *self.names))
+        )
+        y = (x - mean) / np.sqrt(var + self.eps)
+        return y * affine[0] + affine[1] if affine else y
+
+
+class MaxPool2d(Layer):
+    """The maximum of every size x size window: ``(n,h,w,c)->(n,h//size,w//size,c)``."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __call__(self, params, x):
+        return ops.max_pool2d(x, self.size)
+
+
+class SpatialMean(Layer):
+    """The mean over height and width: ``(n,h,w,c)->(n,c)``."""
+
+    def __call__(self, params, x):
+        return x.mean(axis=(-3, -2))
+
+
+class Flatten(Layer):
+    """All features of an image in one axis: ``(n,h,w,c)->(n,h*w*c)``."""
+
+    def __call__(self, params, x):
+        return reshape(x, (*x.shape[:-3], math.prod(x.shape[-3:])))
+
+
+class ReLU(Layer):
+    """max(x, 0), elementwise."""
+
+    def __call__(self, params, x):
+        return ops.relu(x)
+
+
+class Sequential(Layer):
+    """Layers one after another.
+
+    Parameters are named by layer and number: ``conv2d1.weight``, ``batchnorm1.gamma`` ...
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> model = tm.nn.Sequential(tm.nn.Linear(1, 40), tm.nn.ReLU(), tm.nn.Linear(40, 1))
+    >>> list(model.init(np.random.default_rng(0)))
+    ['linear1.weight', 'linear1.bias', 'linear2.weight', 'linear2.bias']
+    """
+
+    def __init__(self, *layers):
+        self.layers, self.names, self.parts = layers, [], []
+        count = Counter()
+        for layer in layers:
+            kind = type(layer).__name__.lower()
+            count[kind] += 1
+            part = {name: f"{kind}{count[kind]}.{name}" for name in layer.names}
+            self.names += part.values()
+            if isinstance(layer, BatchNorm):  # it may be given statistics too
+                part |= {name: f"{kind}{count[kind]}.{name}" for name in ("mean", "var")}
+            self.parts.append(part)  # the layer's own names -> names in the whole
+
+    def draw(self, rng):
+        return {
+            part[name]: array
+            for layer, part in zip(self.layers, self.parts)
+            for name, array in layer.draw(rng).items()
+        }
+
+    def __call__(self, params, x):
+        for layer, part in zip(self.layers, self.parts):
+            x = layer(_own(params, part), x)
+        return x
+
+    def statistics(self, params, x):
+        """Return the statistics of a batch at every batch norm, as parameters that fix them.
+
+        With ``params | model.statistics(params, support)`` the model normalises whatever it is
+        given by the statistics of the support, so that no query example sees another one: the
+        inductive protocol. With those of training images it does what others do with running
+        averages.
+
+        Parameters
+        ----------
+        params : dict of str to Tensor
+        x : Tensor or array
+            The batch.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``batchnorm1.mean``, ``batchnorm1.var`` ...
+
+        Examples
+        --------
+        >>> import numpy as np, tinymaml as tm
+        >>> model = tm.nn.Sequential(tm.nn.BatchNorm(1, affine=False))
+        >>> fixed = model.statistics({}, np.array([[1.0], [3.0]]))
+        >>> model(fixed, np.array([[2.0], [4.0]])).round(3)
+        array([[0.],
+               [2.]])
+        """
+        found = {}
+        for layer, part in zip(self.layers, self.parts):
+            if isinstance(layer, BatchNorm):
+                found |= {part[name]: value for name, value in layer.statistics(x).items()}
+            x = layer(_own(params, part), x)
+        return found
+
+    def __repr__(self):
+        return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
+
+
+def _own(params, part):
+    """Return a layer's parameters by its own names; those that fix a batch norm may be absent."""
+    optional = ("mean", "var")
+    return {n: params[full] for n, full in part.items() if n not in optional or full in params}

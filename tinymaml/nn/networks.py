@@ -1,0 +1,75 @@
+"""The paper's networks."""
+
+import itertools
+
+from .layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential, SpatialMean
+from .weights import normal, truncated_normal
+
+
+def mlp(sizes, weight_init=None, batch_norm=False):
+    """Fully connected network with ReLU between its layers.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features from input to output; the paper's sinusoid network is (1, 40, 40, 1).
+    weight_init : function, optional
+        Of (rng, shape); the authors' by default, a normal of standard deviation 0.01 truncated at
+        two (Finn et al. 2017, the authors' code).
+    batch_norm : bool
+        Normalise before every ReLU; the paper's network without convolution does, on images that
+        :class:`Flatten` has made vectors (Finn et al. 2017, A.1).
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> params = tm.nn.mlp((1, 40, 40, 1)).init(np.random.default_rng(0))
+    >>> sum(p.size for p in params.values())
+    1761
+    """
+    layers = []
+    for i, o in itertools.pairwise(sizes):
+        layers.append(Linear(i, o, weight_init or truncated_normal(0.01)))
+        layers += [BatchNorm(o), ReLU()] if batch_norm else [ReLU()]
+    return Sequential(*layers[: -2 if batch_norm else -1])
+
+
+def conv4(ways, channels=1, filters=64, downsample="stride", image_size=None):
+    """The paper's convolutional network: four blocks, then a linear layer.
+
+    Parameters
+    ----------
+    ways : int
+        Classes, the number of logits.
+    channels, filters : int
+        Of the input; of every block.
+    downsample : {"stride", "pool"}
+        "stride" is the Omniglot form: convolutions of stride 2, then the mean over the remaining
+        2 x 2 positions. "pool" is the MiniImageNet form: 2 x 2 max-pooling, then all 5 x 5
+        positions (Finn et al. 2017, section 5.2).
+    image_size : int, optional
+        Height and width of the images, 28 for "stride" and 84 for "pool" by default.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> params = tm.nn.conv4(5).init(np.random.default_rng(0))
+    >>> sum(p.size for name, p in params.items() if not name.startswith("batchnorm"))
+    111749
+    """
+    if downsample not in ("stride", "pool"):
+        raise ValueError(f"conv4: downsample is {downsample!r}; choose 'stride' or 'pool'")
+    pool = downsample == "pool"
+    size = image_size or (84 if pool else 28)
+    layers = []
+    for i in range(4):
+        layers.append(Conv2d(filters if i else channels, filters, 3, stride=1 if pool else 2))
+        layers.append(BatchNorm(filters))
+        # Max-pooling and ReLU commute: pooling first leaves ReLU a quarter of the numbers.
+        layers += [MaxPool2d(2), ReLU()] if pool else [ReLU()]
+    if pool:
+        side = size // 16
+        layers += [Flatten(), Linear(side * side * filters, ways)]
+    else:
+        layers += [SpatialMean(), Linear(filters, ways, normal(1.0))]
+    return Sequential(*layers)

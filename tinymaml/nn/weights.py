@@ -1,0 +1,38 @@
+"""Initial weights: functions of (rng, shape), where shape ends in (inputs, outputs)."""
+
+import math
+
+import numpy as np
+
+
+def _fans(shape):
+    receptive = math.prod(shape[:-2])
+    return receptive * shape[-2], receptive * shape[-1]
+
+
+def glorot_uniform(rng, shape):
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
+    bound = math.sqrt(6 / sum(_fans(shape)))
+    return rng.uniform(-bound, bound, shape)
+
+
+def he_normal(rng, shape):
+    """Normal of standard deviation sqrt(2 / fan_in), for ReLU (He et al. 2015, eq. 10)."""
+    return rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape)
+
+
+def normal(std):
+    """Return an initialiser: normal of standard deviation ``std``."""
+    return lambda rng, shape: rng.normal(0, std, shape)
+
+
+def truncated_normal(std):
+    """Return an initialiser: normal of standard deviation ``std``, redrawn beyond two of them."""
+
+    def draw(rng, shape):
+        z = rng.standard_normal(shape)
+        while (far := np.abs(z) > 2).any():
+            z[far] = rng.standard_normal(far.sum())
+        return std * z
+
+    return draw
