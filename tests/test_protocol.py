@@ -406,7 +406,7 @@ def test_the_nearest_neighbour_of_a_query_does_not_depend_on_the_others():
 def test_given_statistics_leave_gamma_and_beta():
     rng, layer = np.random.default_rng(0), tm.nn.BatchNorm(3)
     x, params = rng.normal(size=(8, 3)), dict(zip(("gamma", "beta"), rng.uniform(1, 2, (2, 3))))
-    found = layer(params | layer.statistics(x), x)
+    found = layer(params | layer.statistics(params, x), x)
     np.testing.assert_allclose(found, layer(params, x), rtol=1e-6)
 
 

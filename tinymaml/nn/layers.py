@@ -7,22 +7,30 @@ axes and broadcasts over all leading ones, parameters included, so one call serv
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..engine import ops
 from ..engine.ops.linalg import linear
 from ..engine.ops.shape import reshape
-from ..engine.tensor import tensor
+from ..engine.tensor import Tensor, tensor
 from .weights import glorot_uniform
+
+Params = dict[str, Tensor]
 
 
 class Layer:
     """What all layers are: parameters by ``init``, and a function of them and an input."""
 
-    names = ()  # of the parameters, in order of use
+    names: Sequence[str] = ()  # of the parameters, in order of use
+    optional: Sequence[str] = ()  # of parameters that may be given, and are not initialised
 
-    def init(self, rng, dtype=np.float32):
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        """Return the layer's function of an input."""
+        raise NotImplementedError
+
+    def init(self, rng: np.random.Generator, dtype=np.float32) -> Params:
         """Draw initial parameters.
 
         Parameters
@@ -42,8 +50,12 @@ class Layer:
             for name, array in self.draw(rng).items()
         }
 
-    def draw(self, rng):
+    def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Return the initial parameters as float64 arrays; none for a layer without any."""
+        return {}
+
+    def statistics(self, params: Params, x: Tensor) -> Params:
+        """Return what a batch says of the optional parameters; see :class:`Sequential`."""
         return {}
 
     def __repr__(self):
@@ -146,6 +158,8 @@ class BatchNorm(Layer):
            [ 1.]])
     """
 
+    optional = ("mean", "var")
+
     def __init__(self, channels, affine=True, eps=1e-5):
         self.channels, self.affine, self.eps = channels, affine, eps
         self.names = ("gamma", "beta") if affine else ()
@@ -164,7 +178,7 @@ class BatchNorm(Layer):
         one = np.ones_like(like, shape=self.channels)
         return ops.batch_norm(x, one, 0 * one, self.eps)
 
-    def statistics(self, x):
+    def statistics(self, params, x):
         """Return the mean and the biased variance of each channel over the batch, per task."""
         axes = tuple(range(-4 if x.ndim >= 4 else -2, -1))
         return {"mean": x.mean(axis=axes), "var": x.var(axis=axes)}
@@ -224,27 +238,24 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers):
-        self.layers, self.names, self.parts = layers, [], []
-        count = Counter()
+        self.layers, self.parts, count = layers, [], Counter()
         for layer in layers:
             kind = type(layer).__name__.lower()
             count[kind] += 1
-            part = {name: f"{kind}{count[kind]}.{name}" for name in layer.names}
-            self.names += part.values()
-            if isinstance(layer, BatchNorm):  # it may be given statistics too
-                part |= {name: f"{kind}{count[kind]}.{name}" for name in ("mean", "var")}
-            self.parts.append(part)  # the layer's own names -> names in the whole
+            self.parts.append((layer, f"{kind}{count[kind]}."))
+        self.names = [prefix + name for layer, prefix in self.parts for name in layer.names]
+        self.optional = [prefix + name for layer, prefix in self.parts for name in layer.optional]
 
     def draw(self, rng):
         return {
-            part[name]: array
-            for layer, part in zip(self.layers, self.parts)
+            prefix + name: array
+            for layer, prefix in self.parts
             for name, array in layer.draw(rng).items()
         }
 
     def __call__(self, params, x):
-        for layer, part in zip(self.layers, self.parts):
-            x = layer(_own(params, part), x)
+        for layer, prefix in self.parts:
+            x = layer(_own(params, layer, prefix), x)
         return x
 
     def statistics(self, params, x):
@@ -276,17 +287,20 @@ class Sequential(Layer):
                [2.]])
         """
         found = {}
-        for layer, part in zip(self.layers, self.parts):
-            if isinstance(layer, BatchNorm):
-                found |= {part[name]: value for name, value in layer.statistics(x).items()}
-            x = layer(_own(params, part), x)
+        for layer, prefix in self.parts:
+            own = _own(params, layer, prefix)
+            found |= {prefix + name: value for name, value in layer.statistics(own, x).items()}
+            x = layer(own, x)
         return found
 
     def __repr__(self):
         return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
 
 
-def _own(params, part):
-    """Return a layer's parameters by its own names; those that fix a batch norm may be absent."""
-    optional = ("mean", "var")
-    return {n: params[full] for n, full in part.items() if n not in optional or full in params}
+def _own(params, layer, prefix):
+    """Return the parameters of one layer, by the layer's own names."""
+    own = {name: params[prefix + name] for name in layer.names}
+    for name in layer.optional:
+        if prefix + name in params:
+            own[name] = params[prefix + name]
+    return own

@@ -1,12 +1,15 @@
 """The paper's networks."""
 
 import itertools
+from collections.abc import Sequence
 
 from .layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential, SpatialMean
-from .weights import normal, truncated_normal
+from .weights import Initialiser, normal, truncated_normal
 
 
-def mlp(sizes, weight_init=None, batch_norm=False):
+def mlp(
+    sizes: Sequence[int], weight_init: Initialiser | None = None, batch_norm: bool = False
+) -> Sequential:
     """Fully connected network with ReLU between its layers.
 
     Parameters
@@ -34,7 +37,13 @@ def mlp(sizes, weight_init=None, batch_norm=False):
     return Sequential(*layers[: -2 if batch_norm else -1])
 
 
-def conv4(ways, channels=1, filters=64, downsample="stride", image_size=None):
+def conv4(
+    ways: int,
+    channels: int = 1,
+    filters: int = 64,
+    downsample: str = "stride",
+    image_size: int | None = None,
+) -> Sequential:
     """The paper's convolutional network: four blocks, then a linear layer.
 
     Parameters

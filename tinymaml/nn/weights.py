@@ -1,8 +1,12 @@
 """Initial weights: functions of (rng, shape), where shape ends in (inputs, outputs)."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
+
+Shape = tuple[int, ...]
+Initialiser = Callable[[np.random.Generator, Shape], np.ndarray]
 
 
 def _fans(shape):
@@ -10,23 +14,23 @@ def _fans(shape):
     return receptive * shape[-2], receptive * shape[-1]
 
 
-def glorot_uniform(rng, shape):
+def glorot_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
     bound = math.sqrt(6 / sum(_fans(shape)))
     return rng.uniform(-bound, bound, shape)
 
 
-def he_normal(rng, shape):
+def he_normal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     """Normal of standard deviation sqrt(2 / fan_in), for ReLU (He et al. 2015, eq. 10)."""
     return rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape)
 
 
-def normal(std):
+def normal(std: float) -> Initialiser:
     """Return an initialiser: normal of standard deviation ``std``."""
     return lambda rng, shape: rng.normal(0, std, shape)
 
 
-def truncated_normal(std):
+def truncated_normal(std: float) -> Initialiser:
     """Return an initialiser: normal of standard deviation ``std``, redrawn beyond two of them."""
 
     def draw(rng, shape):
