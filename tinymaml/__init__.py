@@ -1,6 +1,6 @@
 """tinymaml: Model-Agnostic Meta-Learning from scratch on NumPy and CuPy."""
 
-from . import nn, optim, tasks
+from . import learners, nn, optim, tasks
 from .checks.gradients import compare, gradcheck, gradgradcheck
 from .checks.meta_gradient import check_meta_gradient
 from .engine import func, ops
@@ -27,6 +27,7 @@ __all__ = [
     "gradcheck",
     "gradgradcheck",
     "graph_memory",
+    "learners",
     "maml",
     "nn",
     "no_grad",

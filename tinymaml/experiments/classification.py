@@ -1,25 +1,40 @@
-"""Few-shot classification of images: what Omniglot and MiniImageNet share."""
+"""Few-shot classification of images: Omniglot and MiniImageNet."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import nn
-from ..engine.tensor import raw
 from ..errors import UserError
-from ..tasks.images import ImageEpisodes
+from ..tasks import Batch, ImageEpisodes, Task
 from . import paper
-from .evaluation import score_tasks, summarise
-from .experiment import STEPS, Experiment, flag
+from .problem import Problem, Trial
+from .schedule import check, choose, flag, option
 
+STEPS = 10  # of the curves at test: the authors' code always takes ten
 #: Whose statistics batch norm takes when the query is scored: the paper's protocol, in which the
 #: query examples of a task see each other, and the inductive one, in which they do not
 QUERY, SUPPORT = "query batch", "support batch"
-CURVE = ("mean", "ci95", "diverged")
+KINDS = {
+    "random": "1100 characters to train, 100 to validate, 423 to test, irrespective of alphabet",
+    "vinyals": "the split files of Vinyals et al., whose classes are characters at fixed angles",
+    "lake": "background alphabets to train, 5 of them held out to validate, evaluation alphabets "
+    "to test",
+}
+
+
+class Images(NamedTuple):
+    """Images of every split: a dict of lists with an array for each class, and their title."""
+
+    splits: dict[str, Any]
+    title: str | None = None
 
 
 @dataclass(frozen=True)
-class Classification(Experiment):
+class Classification(Problem):
     """N-way K-shot classification, cross-entropy.
 
     alpha is meant as in the authors' code, whose inner loss sums over the classes: on the mean over
@@ -28,124 +43,346 @@ class Classification(Experiment):
     1e-5.
     """
 
-    n_way: int = 5
-    n_query: int = 0
-    test_steps: int = 3
-    test_query: int = 0
+    n_way: int = option(5, "classes of a task")
+    k_shot: int = option(1, "support examples of each class")
+    n_query: int = option(0, "query images of each class in training; 0: as many as shots")
+    test_query: int = option(
+        0, "query images of each class at validation and test; 0: as many as shots"
+    )
+    train_way: int = option(0, "classes of a task in training; 0: as many as at test")
+    images: Images | None = field(default=None, repr=False, compare=False)
 
     needs_data = True
     metric = "accuracy"
 
     def __post_init__(self):
-        super().__post_init__()
-        if self.n_way < 2:
-            raise UserError(f"--n-way is {self.n_way}; give at least 2 classes")
+        check(self, "k_shot", least=1, what="1 or more")
+        check(self, "n_way", least=2, what="at least 2 classes")
         for name in ("n_query", "test_query"):
-            if getattr(self, name) < 0:
-                raise UserError(
-                    f"{flag(name)} is {getattr(self, name)}; give 1 or more, or 0 for as many as "
-                    "shots"
-                )
-        if not 1 <= self.test_steps <= 100:
-            raise UserError(f"--test-steps is {self.test_steps}; give 1 to 100")
+            check(self, name, least=0, what="1 or more, or 0 for as many as shots")
+        if self.train_way == 1 or self.train_way < 0:
+            raise UserError(
+                f"--train-way is {self.train_way}; give at least 2 classes, or 0 for --n-way's"
+            )
 
     @property
-    def setting(self):
+    def setting(self) -> str:
         """The task, as the paper's tables name it."""
         return f"{self.n_way}-way {self.k_shot}-shot"
 
     @property
-    def task(self):
+    def task(self) -> str:
         """What is learned from, in words."""
         return f"{self.data}, {self.setting}"
 
-    def printed(self):
-        """Return the paper's result as text."""
-        value = paper.value(self.data, self.method, self.setting)
-        return " +- ".join(f"{number:g}" for number in value or () if number) + " %" * bool(value)
+    @property
+    def mean_scale(self) -> float:
+        """The authors sum the loss over the query and divide it by K; ours is the mean."""
+        return self.n_way * self.queries("train") / self.k_shot
 
-    def queries(self, split):
+    loss = staticmethod(nn.cross_entropy)
+
+    def rates(self, alpha: float) -> dict[str, float]:
+        """Return the inner rates: the authors' sum over the classes; batch norm's stay."""
+        return {
+            name: 0 if name.endswith(("gamma", "beta")) else self.n_way * alpha
+            for name in self.model.names
+        }
+
+    @staticmethod
+    def score(logits, y):
+        """Return the share of right answers in each task; not a number where logits are not."""
+        right = (logits.argmax(-1) == y).mean(-1)
+        return np.where(np.isfinite(logits).all((-2, -1)), right, np.nan)
+
+    def queries(self, split: str) -> int:
         """Return the number of query images of each class."""
         return (self.n_query if split == "train" else self.test_query) or self.k_shot
 
-    def loss(self, params, x, y):
-        return nn.cross_entropy(self.model(params, x), y)
-
-    def rates(self, params):
-        """The authors' sum over the classes; batch norm's parameters stay."""
-        return {
-            name: 0 if name.endswith(("gamma", "beta")) else self.n_way * self.inner_lr
-            for name in params
-        }
-
-    def hold(self, images, title=None):
-        """Keep images without a look at them; see `keep`."""
-        # the dataclass is frozen so that its options are; the images are no option
-        object.__setattr__(self, "_images", images)
-        if title:
-            object.__setattr__(self, "data", title)
-
-    def keep(self, images, title=None):
-        """Keep the images of each split: dict of arrays or lists of arrays, as ImageEpisodes.
-
-        ``title`` is of the tables, if the images are not those that the experiment is named for.
-        UserError if they cannot fill the episodes of these settings.
-        """
-        self.hold(images, title)
-        for split in images:
-            try:
-                self.tasks(split)
-            except UserError as error:
-                queries = "n_query" if split == "train" else "test_query"
-                raise UserError(
-                    f"the {split!r} classes do not suffice for --k-shot {self.k_shot} and "
-                    f"{flag(queries)} {self.queries(split)}: {error}"
-                ) from None
-
-    def tasks(self, split):
+    def tasks(self, split: str) -> ImageEpisodes:
         """Return the episodes of a split: "train", "val" or "test"."""
-        return ImageEpisodes(
-            self._images[split], self.n_way, self.k_shot, self.queries(split), self.turned(split)
-        )
+        n_way = (split == "train" and self.train_way) or self.n_way
+        images = self.images.splits[split]
+        return ImageEpisodes(images, n_way, self.k_shot, self.queries(split), self.rotates(split))
 
-    def turned(self, split):
+    def rotates(self, split: str) -> bool:
         """Return whether the classes of an episode are turned by multiples of 90 degrees."""
         return False
 
-    def score(self, params, support, query):
-        """Return the share of right answers in each task; no number where the network has none."""
-        logits = raw(self.model(params, query.x))
-        right = (logits.argmax(-1) == raw(query.y)).mean(-1)
-        return np.where(np.isfinite(logits).all((-2, -1)), right, np.nan)
+    def with_images(self, splits: dict, title: str | None = None) -> "Classification":
+        """Return the problem with the images of each split.
 
-    def inductive_score(self, params, support, query):
-        """Return the same with batch norm by the statistics of the support alone."""
-        return self.score(params | self.model.statistics(params, support.x), support, query)
+        Parameters
+        ----------
+        splits : dict of str to list of uint8 arrays (images, h, w, c)
+            As :class:`tinymaml.tasks.ImageEpisodes` takes them.
+        title : str, optional
+            Of the tables, if the images are not those that the problem is named for.
 
-    def test(self, params, n_tasks):
-        """Return the test results, on classes that training has not seen."""
-        steps, last = range(max(STEPS, self.test_steps) + 1), self.test_steps
-        wanted = (self.score, steps), (self.inductive_score, [last])
-        scores = score_tasks(self, params, self.blocks("test", n_tasks), *wanted)
-        transductive, inductive = map(summarise, scores)
-        rows = [
-            self.row(self.setting, transductive, last, last, batch_norm=QUERY),
-            self.row(self.setting, inductive, last, batch_norm=SUPPORT),
-        ]
-        printed = paper.value(self.data, self.method, self.setting)
-        return {
-            "protocol": f"accuracy +- 95 % CI over {n_tasks} tasks, seed {self.seed}; "
-            f"{self.setting}, {self.queries('test')} query/class; batch norm: {QUERY} (by the "
-            f"{SUPPORT} alone: {self.result(*[inductive[key][0] for key in CURVE])} after "
-            f"{last} step{'s' * (last != 1)}); {self.data_sentence()}",
-            "metric": self.metric,
-            "curves": {self.setting: transductive},
-            "paper": {self.setting: {paper.steps(self.data, self.setting): printed[0] / 100}}
-            if printed
-            else {},
-            "rows": rows,
-        }
+        Raises
+        ------
+        UserError
+            If they cannot fill the episodes of these settings.
+        """
+        found = self.replace(images=Images(splits, title))
+        for split in splits:
+            try:
+                found.tasks(split)
+            except UserError as error:
+                queries = flag("n_query" if split == "train" else "test_query")
+                raise UserError(
+                    f"the {split!r} classes do not suffice for --k-shot {self.k_shot} and "
+                    f"{queries} {self.queries(split)}: {error}"
+                ) from None
+        return found
 
-    def number(self, mean, half=None):
+    def printed(self, method: str) -> str:
+        """Return the paper's result as text."""
+        value = paper.value(self.data, method, self.setting)
+        return " +- ".join(f"{number:g}" for number in value or () if number) + " %" * bool(value)
+
+    def trials(self, method, params) -> Iterator[Trial]:
+        """Yield the tests, on classes that training has not seen: transductive, then inductive."""
+        last = method.last_step
+        common = (params, self, method.label(self), self.setting)
+        steps = range(max(STEPS, last) + 1) if last else (0,)
+        yield Trial(method.learner(self), *common, steps, [last], QUERY, curve=True)
+        yield Trial(method.learner(self, inductive=True), *common, [last], [last], SUPPORT)
+
+    def paper_values(self, method) -> dict:
+        """Return the paper's numbers by setting and steps."""
+        label = method.label(self)
+        printed = paper.value(self.data, label, self.setting)
+        of_the_table = label in paper.TABLES.get(self.data, {})
+        at = paper.steps(self.data, self.setting) if of_the_table else method.last_step
+        return {self.setting: {at: printed[0] / 100}} if printed else {}
+
+    def protocol(self, trials: list, rows: list, n_tasks: int, seed: int) -> str:
+        """Return the sentence that says how it was tested."""
+        inductive = rows[-1]
+        last = inductive["steps"]
+        score = self.result(inductive["mean"], inductive["ci95"], inductive["diverged"])
+        after = f" after {last} step{'s' * (last != 1)}" if last else ""
+        return (
+            f"accuracy +- 95 % CI over {n_tasks} tasks, seed {seed}; {self.setting}, "
+            f"{self.queries('test')} query/class; batch norm: {QUERY} (by the {SUPPORT} alone: "
+            f"{score}{after}); {self.data_sentence()}"
+        )
+
+    def number(self, mean: float, half: float | None = None) -> str:
         """Return a score as text."""
         return f"{100 * mean:.1f}" + (f" +- {100 * half:.1f} %" if half is not None else " %")
+
+
+@dataclass(frozen=True)
+class Omniglot(Classification):
+    """Few-shot classification of characters (Finn et al. 2017, section 5.2): four convolutions."""
+
+    split: str = option("random", "split of the characters: random, vinyals or lake")
+    resize: str = option("nearest", "how the drawings are resized: nearest or lanczos")
+
+    block = 192
+
+    def __post_init__(self):
+        super().__post_init__()
+        choose(self, "split", *KINDS)
+        choose(self, "resize", "nearest", "lanczos")
+        for split, name in (("train", "--n-query"), ("test", "--test-query")):
+            if self.k_shot + self.queries(split) > 20:
+                raise UserError(
+                    f"--k-shot {self.k_shot} and {name} {self.queries(split)} take more than "
+                    "the 20 drawings that a character has; lower them"
+                )
+
+    @property
+    def data(self) -> str:
+        """Title of the tables; only the paper's split stands beside the paper."""
+        return "Omniglot" if self.split == "random" else f"Omniglot, {self.split} split"
+
+    @property
+    def chunk(self) -> int:
+        """Tasks taken at once, a power of two: about 200 images fit the caches best."""
+        images = (self.train_way or self.n_way) * (self.k_shot + self.queries("train"))
+        fit = max(1, 200 // images)
+        return min(16, 1 << fit.bit_length() - 1)
+
+    @property
+    def test_chunk(self) -> int:
+        """More, since there is no second order to hold; two make a block of the largest."""
+        return 6 * self.chunk
+
+    @cached_property
+    def model(self):
+        return nn.conv4(self.n_way)
+
+    @cached_property
+    def body(self):
+        """The body of systems that compare images: four convolutions with max-pooling to 64."""
+        return nn.Sequential(*nn.conv4(2, downsample="pool", image_size=28).layers[:-1])
+
+    def download(self, data: str | None = None) -> str:
+        """Download the characters to a folder; returns its path."""
+        from ..tasks import omniglot
+
+        data = data or "data/omniglot"
+        omniglot.download(data)
+        return data
+
+    def load(self, data: str | None = None) -> tuple["Omniglot", str]:
+        """Return the problem with the characters of a folder, and the folder's path.
+
+        UserError if it does not hold what is needed.
+        """
+        from ..tasks import omniglot
+
+        splits = omniglot.splits(omniglot.load(data, self.resize), self.split, data)
+        return self.with_images(splits), str(omniglot.find(data).resolve())
+
+    def rotates(self, split):
+        """One of four angles for each class of an episode; not where the split has its own."""
+        return self.split == "random" or (self.split == "lake" and split == "train")
+
+    def data_sentence(self) -> str:
+        """Return the part of the protocol that is about the images."""
+        turned = "classes turned by multiples of 90 degrees"
+        if self.split != "random":
+            turned += ", in training only" if self.split == "lake" else " as the files say"
+        return f"split: {KINDS[self.split]}; {turned}; resize: {self.resize}"
+
+
+@dataclass(frozen=True)
+class OmniglotMLP(Omniglot):
+    """Few-shot classification of characters without convolution: MLP 784-256-128-64-64-N."""
+
+    suffix = ("no conv",)
+    chunk = 16
+
+    @cached_property
+    def model(self):
+        network = nn.mlp((784, 256, 128, 64, 64, self.n_way), batch_norm=True)
+        return nn.Sequential(nn.Flatten(), *network.layers)
+
+
+@dataclass(frozen=True)
+class MiniImageNet(Classification):
+    """Few-shot classification of photographs (Finn et al. 2017, section 5.2): four convolutions.
+
+    Takes any images in a layout of MiniImageNet; tables name the data by their title.
+    """
+
+    n_query: int = option(15, "query images of each class in training; 0: as many as shots")
+    filters: int = option(32, "filters of every convolution")
+    image_size: int = option(84, "pixels a side to which the images are resized")
+
+    chunk = test_chunk = 1
+    block = 10
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(self, "filters", least=1, what="1 or more")
+        if not 16 <= self.image_size <= 512:
+            raise UserError(f"--image-size is {self.image_size}; give 16 to 512 pixels")
+
+    @property
+    def data(self) -> str:
+        """Title of the tables."""
+        return (self.images and self.images.title) or "MiniImageNet"
+
+    def network(self, classes: int):
+        """Return the network with a last layer of some classes."""
+        return nn.conv4(classes, 3, self.filters, downsample="pool", image_size=self.image_size)
+
+    @cached_property
+    def model(self):
+        return self.network(self.n_way)
+
+    @cached_property
+    def body(self):
+        """The network without its last layer."""
+        return nn.Sequential(*self.network(2).layers[:-1])
+
+    def load(self, data: str | None = None) -> tuple["MiniImageNet", str]:
+        """Return the problem with the images of a folder or zip in any layout, and its path.
+
+        UserError if it does not hold what is needed.
+        """
+        from ..tasks import miniimagenet
+
+        loaded = miniimagenet.load(data, self.image_size)
+        return self.with_images(loaded.images, loaded.title), str(miniimagenet.find(data).resolve())
+
+    def data_sentence(self) -> str:
+        """Return the part of the protocol that is about the images."""
+        counts = "/".join(str(len(self.images.splits[s])) for s in ("train", "val", "test"))
+        size = self.image_size
+        return f"images: {self.data}, {size}x{size} pixels, {counts} classes"
+
+
+class TrainingBatches:
+    """Batches of training images, labelled by their class among all training classes.
+
+    They come as tasks without support, so that training without inner steps needs no change.
+
+    Parameters
+    ----------
+    images : list of uint8 arrays (n, h, w, c)
+        Of each class.
+    size : int
+        Images in a batch.
+    """
+
+    def __init__(self, images, size: int):
+        self.images, self.size = images, size
+        self.ends = np.cumsum([len(class_images) for class_images in images])
+
+    def sample(self, rng: np.random.Generator, n_tasks: int) -> Task:
+        """Draw batches: float32 x (n_tasks, size, h, w, c) in [0, 1] and int64 y."""
+        picks = rng.integers(0, self.ends[-1], (n_tasks, self.size))
+        y = np.searchsorted(self.ends, picks, side="right")
+        first = np.concatenate([[0], self.ends])[y]
+        x = np.stack([self.images[c][i] for c, i in zip(y.flat, (picks - first).flat)])
+        x = np.divide(x.reshape(*y.shape, *x.shape[1:]), np.float32(255), dtype=np.float32)
+        return Task(Batch(x[:, :0], y[:, :0]), Batch(x, y))
+
+
+@dataclass(frozen=True)
+class AllClasses(MiniImageNet):
+    """Classification of photographs into all training classes at once, tested with 1 and 5 shots.
+
+    What the baselines of Ravi & Larochelle 2017 are pretrained on. In training, batches of 16
+    images are normalised each by itself.
+    """
+
+    k_shot: int = 1
+    n_query: int = 15
+    train_way: int = 0
+    test_query: int = option(15, "query images of each class at validation and test")
+    filters: int = option(64, "filters of every convolution")
+
+    batch = 16  # images of a training batch
+
+    @property
+    def task(self):
+        return f"{self.data}, {self.n_way}-way 1-shot and 5-shot"
+
+    @cached_property
+    def model(self):
+        return self.network(len(self.images.splits["train"]))
+
+    def tasks(self, split):
+        if split == "train":
+            return TrainingBatches(self.images.splits["train"], self.batch)
+        return super().tasks(split)
+
+    def with_images(self, splits, title=None):
+        for k_shot in (5, 1):
+            found = MiniImageNet.with_images(self.replace(k_shot=k_shot), splits, title)
+        return found
+
+    def printed(self, method):
+        values = [
+            paper.value(self.data, name, f"{self.n_way}-way {k}-shot")
+            for name in ("Fine-tuning", "Nearest neighbour")
+            for k in (1, 5)
+        ]
+        return " / ".join(f"{value[0]:g}" for value in values if value) + " %" * all(values)

@@ -1,86 +1,104 @@
 """Scores on test tasks, step by step of adaptation, with their intervals."""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from ..engine.backend import asarray, to_numpy
-from ..engine.tensor import no_grad
-from ..learners.maml import adapt, per_task
+from ..engine.tensor import no_grad, raw
+from ..learners import Learner
 from ..parallel.threads import map_chunks
-from ..tasks import Batch
+from ..tasks import Batch, Task
 
 
-def evaluate(experiment, params, tasks, steps):
+def evaluate(experiment, params, tasks: Task, steps: int) -> np.ndarray:
     """Score the query of each task before adaptation and after every gradient step.
 
     Parameters
     ----------
     experiment : Experiment
     params : dict of str to Tensor
-        theta, without a task axis.
     tasks : Task
         With a leading task axis.
     steps : int
-        Gradient steps.
+        Steps of adaptation.
 
     Returns
     -------
     array of float64, shape (n_tasks, steps + 1)
-        The experiment's metric.
+        The metric of the experiment's problem.
     """
-    return score_tasks(experiment, params, [tasks], (experiment.score, range(steps + 1)))[0]
+    problem = experiment.problem
+    return score_tasks(
+        experiment.learner,
+        params,
+        [tasks],
+        problem.score,
+        steps=range(steps + 1),
+        chunk=problem.test_chunk,
+    )
 
 
-def score_tasks(experiment, params, blocks, *wanted):
-    """Adapt to each task and score it by several measures, each after some gradient steps.
+def score_tasks(
+    learner: Learner,
+    params: dict,
+    blocks: Iterable[Task],
+    score: Callable,
+    *,
+    steps: Sequence[int] = (0,),
+    chunk: int = 100,
+    bar=None,
+) -> np.ndarray:
+    """Let a learner see the support of each task, and score what it says of the query.
 
     Parameters
     ----------
-    experiment, params
-        As :func:`evaluate`.
+    learner : Learner
+    params : dict of str to Tensor
     blocks : iterable of Task
         With a leading task axis. One is taken after the other, so that no more of them than one
         need be in memory.
-    *wanted : (function, sequence of int)
-        ``score(params, support, query)``, one number per task, and the steps after which to take
-        it, in rising order.
+    score : function
+        ``score(prediction, y)`` of raw arrays: one number per task.
+    steps : sequence of int
+        After which steps of adaptation to score, in rising order. A learner that takes no steps
+        scores the same after any number of them.
+    chunk : int
+        Tasks taken at once.
+    bar : tqdm, optional
+        Told of every task that is done.
 
     Returns
     -------
-    list of array of float64, shape (n_tasks, len(steps))
-        One for each of ``wanted``.
+    array of float64, shape (n_tasks, len(steps))
     """
-    rates, size = experiment.rates(params), experiment.test_chunk
-    last = max(step for _, steps in wanted for step in steps)
+    predictions = getattr(type(learner), "predictions", Learner.predictions)
 
-    def one(chunk):
-        support, query = (Batch(*map(asarray, batch)) for batch in chunk)
-        adapted = per_task({name: p.detach() for name, p in params.items()}, len(support.x))
-        scores = [[] for _ in wanted]
-        for step in range(last + 1):
-            if step:
-                adapted = adapt(experiment.loss, adapted, support, lr=rates, first_order=True)
-                adapted = {name: p.detach() for name, p in adapted.items()}
-            with no_grad():
-                for column, (score, steps) in zip(scores, wanted):
-                    if step in steps:
-                        column.append(to_numpy(score(adapted, support, query)))
-        return [np.stack(column, axis=1).astype(float) for column in scores]
+    def of_chunk(tasks):
+        support, query = (Batch(*map(asarray, batch)) for batch in tasks)
+        with no_grad():
+            said = predictions(learner, params, support, query.x, max(steps))
+            scores = [score(raw(y), query.y) for step, y in enumerate(said) if step in steps]
+        scores += scores[-1:] * (len(steps) - len(scores))
+        return np.stack([to_numpy(s) for s in scores], axis=1).astype(float)
 
     parts = []
     for tasks in blocks:
-        starts = range(0, len(tasks.support.x), size)
-        parts += map_chunks(one, [tasks.part(start, start + size) for start in starts])
-    return [np.concatenate(scores) for scores in zip(*parts)]
+        starts = range(0, len(tasks.support.x), chunk)
+        for scores in map_chunks(of_chunk, [tasks.part(i, i + chunk) for i in starts]):
+            parts.append(scores)
+            if bar is not None:
+                bar.update(len(scores))
+    return np.concatenate(parts)
 
 
-def summarise(scores, worst=math.inf):
+def summarise(scores: np.ndarray, worst: float = math.inf) -> dict:
     """Return mean, 95 % interval and count of diverged tasks after every step.
 
     The interval is 1.96 standard deviations (of the population) over the root of the number of
-    tasks, as in the authors' code. Scores that are no number or above ``worst`` are counted and
-    left out of the mean.
+    tasks, as in the authors' code. Scores that are not a number or are above ``worst`` are counted
+    and left out of the mean.
 
     Examples
     --------
@@ -90,10 +108,11 @@ def summarise(scores, worst=math.inf):
     """
     good = scores <= worst  # False for NaN
     mean, interval = [], []
-    for column, keep in zip(scores.T, good.T):
-        kept = column[keep]
-        mean.append(float(kept.mean()) if kept.size else math.nan)
-        interval.append(float(1.96 * kept.std() / math.sqrt(kept.size)) if kept.size else math.nan)
+    for column, kept in zip(scores.T, good.T):
+        column = column[kept]
+        mean.append(float(column.mean()) if column.size else math.nan)
+        half = 1.96 * column.std() / math.sqrt(column.size) if column.size else math.nan
+        interval.append(float(half))
     return {
         "mean": mean,
         "ci95": interval,

@@ -1,55 +1,40 @@
-"""Ctrl-C that is neither lost nor raised where it would do harm."""
+"""Ctrl-C that waits until a step is done."""
 
-import math
 import signal
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-class CtrlC:
-    """Within a ``with`` block Ctrl-C is noted in ``pressed``, and raised only while ``raised``.
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Within a ``with`` block the first Ctrl-C (or SIGTERM) sets an event; the next one ends all.
 
-    An exception alone could be lost in a callback from C, and in the lock of a thread pool or in
-    the writing of an npz it becomes some other error. SIGTERM is taken as Ctrl-C where the program
-    takes it so.
-
-    Attributes
-    ----------
-    pressed : bool
-    raised : bool
-        Whether to raise KeyboardInterrupt; not at first.
+    The next one does what Ctrl-C did before: it raises KeyboardInterrupt, or ends the program.
 
     Examples
     --------
-    >>> with CtrlC() as ctrl_c:
+    >>> with stop_requests() as stop:
     ...     signal.raise_signal(signal.SIGINT)
-    >>> ctrl_c.pressed
+    >>> stop.is_set()
     True
     """
+    stop, before = threading.Event(), {}
 
-    def __init__(self):
-        self.pressed = self.raised = False
-        self._last, self._before = -math.inf, {}
+    def request(*_):
+        restore()
+        stop.set()
 
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # no other may set a handler
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before = signal.getsignal(number)
-                # Another handler, or none as in a background job, is the choice of who started us.
-                ours = isinstance(getattr(before, "__self__", None), CtrlC)
-                if ours or before is signal.default_int_handler:
-                    self._before[number] = before
-                    signal.signal(number, self._press)
-        return self
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    def __exit__(self, *_):
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _press(self, *_):
-        self.pressed, now = True, time.monotonic()
-        # Some programs hand Ctrl-C on to us, who have got it already: it must not fall into the
-        # wake of the first.
-        if self.raised and now - self._last > 1:
-            self._last = now
-            raise KeyboardInterrupt
+    if threading.current_thread() is threading.main_thread():  # no other may set a handler
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, None):  # a background job may ignore Ctrl-C
+                before[number] = signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        restore()

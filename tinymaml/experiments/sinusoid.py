@@ -1,170 +1,141 @@
 """Regression of sinusoids: MAML, the network pretrained on all tasks, and the oracle."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from .. import nn
 from ..engine.backend import asarray
-from ..engine.tensor import raw
-from ..learners.maml import adapt
+from ..engine.tensor import no_grad
 from ..pictures import plots
 from ..tasks import Batch, Task
 from ..tasks.sinusoid import SinusoidTasks, wave
 from . import paper
-from .evaluation import evaluate, summarise
-from .experiment import STEPS, Experiment
+from .problem import Problem, Trial
+from .schedule import check, option
 
 #: One model, trained at K = 10, is tested with these numbers of points (Finn et al. 2017, 5.1)
 SHOTS = (5, 10, 20)
+STEPS = 10  # of the curves at test: the authors' code always takes ten
 
 
 @dataclass(frozen=True)
-class Sinusoid(Experiment):
+class Sinusoids(Problem):
     """Regression of sinusoids (Finn et al. 2017, section 5.1): MLP 1-40-40-1, mean squared error.
 
     The inner loss is the mean over the K points, as in the authors' code.
     """
 
-    steps: int = 70_000
-    meta_batch: int = 25
-    inner_lr: float = 0.01
-    k_shot: int = 10
+    k_shot: int = option(10, "support examples")
 
     data = "sinusoid"
+    task = "sinusoids, tested with 5, 10 and 20 points"
     metric = "MSE"
-    log_every, validate_every, checkpoint_every = 100, 5000, 1000
-    validation_tasks = 200
+    block = 600
     #: Eight times the error of predicting 0 for the largest wave: gradient descent blew up
     worst = 100.0
 
-    @property
-    def task(self):
-        """What is learned from, in words."""
-        return "sinusoids, tested with 5, 10 and 20 points"
-
-    def printed(self):
-        """Return the paper's result as text."""
-        values = [paper.value(self.data, self.method, "K = 5", i) for i in (1, 5, 10)]
-        return " / ".join(f"{value[0]:.2f}" for value in values if value)
+    def __post_init__(self):
+        check(self, "k_shot", least=1, what="1 or more")
 
     @cached_property
     def model(self):
         return nn.mlp((1, 40, 40, 1))
 
-    def loss(self, params, x, y):
-        return nn.mse_loss(self.model(params, x), y)
+    loss = staticmethod(nn.mse_loss)
+    score = staticmethod(nn.mse_loss)
 
-    def rates(self, params):
-        """The mean over the points: alpha as it is."""
-        return self.inner_lr
+    def rates(self, alpha):
+        """Return the inner rates: the loss is the mean over the points, so alpha as it is."""
+        return alpha
 
-    def tasks(self, split, k_shot=None):
+    def tasks(self, split: str) -> SinusoidTasks:
         """Return the source of tasks; all splits are drawn from the same family."""
-        k_shot = k_shot or self.k_shot
-        return SinusoidTasks(k_shot=k_shot, n_query=self.k_shot if split == "train" else 100)
+        n_query = self.k_shot if split == "train" else 100
+        return SinusoidTasks(k_shot=self.k_shot, n_query=n_query)
 
-    def score(self, params, support, query):
-        """Return the mean squared error of each task."""
-        return raw(self.loss(params, *query))
+    def printed(self, method: str) -> str:
+        """Return the paper's result as text."""
+        values = [paper.value(self.data, method, "K = 5", i) for i in (1, 5, 10)]
+        return " / ".join(f"{value[0]:.2f}" for value in values if value)
 
-    def tuned(self, k_shot):
-        """Return the experiment with the step size that it is tested with at some K."""
-        return self
-
-    def curve(self, params, tasks):
-        """Return the summary of the scores after 0 to 10 gradient steps."""
-        return summarise(evaluate(self, params, tasks, STEPS), self.worst)
-
-    def test(self, params, n_tasks):
-        """Return the test results: the model, trained at one K, is tested at K = 5, 10 and 20."""
-        curves, rows, printed = {}, [], {}
+    def trials(self, method, params) -> Iterator[Trial]:
+        """Yield the tests: the model, trained at one K, is tested at K = 5, 10 and 20."""
         for k in SHOTS:
-            label = f"K = {k}"
-            tasks = self.tasks("test", k).sample(self.rng("test"), n_tasks)
-            curve = curves[label] = self.tuned(k).curve(params, tasks)
-            rows += [self.row(label, curve, steps, steps) for steps in (1, 5, 10)]
-            values = {i: paper.value(self.data, self.method, label, i) for i in (1, 5, 10)}
+            problem = self.replace(k_shot=k)
+            yield Trial(
+                method.learner(problem),
+                params,
+                problem,
+                method.label(self),
+                f"K = {k}",
+                steps=range(STEPS + 1),
+                rows=(1, 5, 10),
+                curve=True,
+            )
+
+    def paper_values(self, method) -> dict:
+        """Return the paper's numbers by setting and steps."""
+        found, label = {}, method.label(self)
+        for k in SHOTS:
+            values = {i: paper.value(self.data, label, f"K = {k}", i) for i in (1, 5, 10)}
             if values[1]:
-                printed[label] = {i: value[0] for i, value in values.items()}
-        return {
-            "protocol": f"mean squared error +- 95 % interval over {n_tasks} tasks, seed "
-            f"{self.seed}; K support and 100 query points of each; a task whose error is above "
-            f"{self.worst:g} counts as diverged; {self._adaptation()}",
-            "metric": self.metric,
-            "curves": curves,
-            "paper": printed,
-            "rows": rows,
-        }
+                found[f"K = {k}"] = {i: value[0] for i, value in values.items()}
+        return found
 
-    def _adaptation(self):
-        rates = {k: self.tuned(k).inner_lr for k in SHOTS}
+    def protocol(self, trials: list, rows: list, n_tasks: int, seed: int) -> str:
+        """Return the sentence that says how it was tested."""
+        rates = {trial.setting: trial.learner.lr for trial in trials}
+        adaptation = "step size " + ", ".join(f"{lr:g} at {k}" for k, lr in rates.items())
         if len(set(rates.values())) == 1:
-            return f"step size {self.inner_lr:g}"
-        return "step size " + ", ".join(f"{rate:g} at K = {k}" for k, rate in rates.items())
+            rate = rates["K = 5"]
+            adaptation = f"step size {rate:g}" if rate else "no adaptation"
+        return (
+            f"mean squared error +- 95 % interval over {n_tasks} tasks, seed {seed}; K support and "
+            f"100 query points of each; a task whose error is above {self.worst:g} counts as "
+            f"diverged; {adaptation}"
+        )
 
-    def number(self, mean, half=None):
+    def number(self, mean: float, half: float | None = None) -> str:
         """Return a score as text."""
         digits = 2 if mean >= 0.1 else 3
         return f"{mean:.{digits}f}" + (f" +- {half:.{digits}f}" if half is not None else "")
 
-    def figures(self, run, params, results):
-        """Draw the run's figures; returns their paths."""
-        fits = run / "fits.png"
-        plots.save(
-            fits, lambda axes: self._draw_fits(params, axes), width=13, height=7, panels=(2, 3)
-        )
-        return [*super().figures(run, params, results), fits]
+    def figures(self, run, method, params, rng) -> list:
+        """Draw three tasks at K = 5 above the same three at K = 10, as the paper's Figure 2."""
 
-    def _draw_fits(self, params, axes):
-        """Three tasks at K = 5 above the same three at K = 10, as the paper's Figure 2."""
-        for row, k in zip((axes[:3], axes[3:]), (5, 10)):
-            family, rng = self.tasks("test", k), self.rng("test")
-            waves = family.sample_waves(rng, len(row))
-            support = family.sample_points(rng, *waves).support
-            x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
-            for i, ax in enumerate(row):
-                amplitude, phase = waves[0][i], waves[1][i]
-                fits = self._fits(params, Batch(support.x[i], support.y[i]), x, k)
-                points = Batch(support.x[i][:, :1], support.y[i])
-                truth = Batch(x, wave(x, amplitude, phase))
-                plots.sinusoid_fits(points, fits, truth, ax=ax)
-                ax.set_title(f"{self.method}, K = {k}")
-        handles = axes[0].get_legend_handles_labels()
-        axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
+        def draw(axes):
+            for row, k, generator in zip((axes[:3], axes[3:]), (5, 10), (rng("test"), rng("test"))):
+                problem = self.replace(k_shot=k)
+                family = problem.tasks("test")
+                waves = family.sample_waves(generator, len(row))
+                support = family.sample_points(generator, *waves).support
+                x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
+                for i, ax in enumerate(row):
+                    points = Batch(support.x[i], support.y[i])
+                    fits = problem.fits(method.learner(problem), params, points, x)
+                    truth = Batch(x, wave(x, waves[0][i], waves[1][i]))
+                    plots.sinusoid_fits(Batch(points.x[:, :1], points.y), fits, truth, ax=ax)
+                    ax.set_title(f"{method.label(self)}, K = {k}")
+            handles = axes[0].get_legend_handles_labels()
+            axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
 
-    def _fits(self, params, support, x, k):
-        """Return the network's output on x after 0, 1 and 10 gradient steps."""
-        tuned, fits = self.tuned(k), {}
-        for steps in (0, 1, 10):
-            adapted = adapt(
-                tuned.loss,
-                params,
-                Batch(*map(asarray, support)),
-                lr=tuned.rates(params),
-                steps=steps,
-                first_order=True,
-            )
-            fits[steps] = self.model(adapted, asarray(x)).numpy()
-        return fits
+        plots.save(run / "fits.png", draw, width=13, height=7, panels=(2, 3))
+        return [run / "fits.png"]
 
+    def inputs(self, support: Batch, x: np.ndarray) -> np.ndarray:
+        """Return the network's inputs at x in the task of a support."""
+        return x
 
-@dataclass(frozen=True)
-class SinusoidPretrained(Sinusoid):
-    """The pretrained baseline of section 5.1: one network for the points of all tasks together,
-    then fine-tuned.
-
-    By the step sizes that the legends of the paper's figures name, 0.01 at K = 5 and 0.02 above.
-    """
-
-    inner_steps: int = 0
-
-    fixed = ("inner_steps", "inner_lr", "first_order")
-
-    def tuned(self, k_shot):
-        """Return the experiment with the step size that it is tested with at some K."""
-        return replace(self, inner_lr=0.01 if k_shot == 5 else 0.02)
+    def fits(self, learner, params, support: Batch, x: np.ndarray) -> dict:
+        """Return the network's output on x, by the number of gradient steps: 0, 1 and 10."""
+        inputs = asarray(self.inputs(support, x)[None])
+        one = Batch(*[asarray(a[None]) for a in support])
+        with no_grad():
+            said = enumerate(learner.predictions(params, one, inputs, 10))
+            return {steps: y.numpy()[0] for steps, y in said if steps in (0, 1, 10)}
 
 
 class InformedTasks(SinusoidTasks):
@@ -189,33 +160,17 @@ class InformedTasks(SinusoidTasks):
 
 
 @dataclass(frozen=True)
-class SinusoidOracle(Sinusoid):
-    """The oracle of section 5.1: amplitude and phase are inputs too, so there is nothing to learn
-    from the support."""
-
-    inner_steps: int = 0
-
-    fixed = ("inner_steps", "inner_lr", "first_order")
-    method = "Oracle"
-    test_steps = 0
+class InformedSinusoids(Sinusoids):
+    """Sinusoids whose amplitude and phase are inputs too, for the oracle of section 5.1: there is
+    nothing to learn from the support."""
 
     @cached_property
     def model(self):
         return nn.mlp((3, 40, 40, 1))
 
-    def tasks(self, split, k_shot=None):
-        """Return the source of tasks, with amplitude and phase beside x."""
-        family = super().tasks(split, k_shot)
+    def tasks(self, split):
+        family = super().tasks(split)
         return InformedTasks(k_shot=family.k_shot, n_query=family.n_query)
 
-    def curve(self, params, tasks):
-        """Return the error, the same whatever the number of steps: it takes none."""
-        scores = evaluate(self, params, tasks, 0)
-        return summarise(np.repeat(scores, STEPS + 1, axis=-1), self.worst)
-
-    def _adaptation(self):
-        return "no adaptation"
-
-    def _fits(self, params, support, x, k):
-        known = np.broadcast_to(support.x[:1, 1:], (len(x), 2))
-        return {0: self.model(params, asarray(np.concatenate([x, known], -1))).numpy()}
+    def inputs(self, support, x):
+        return np.concatenate([x, np.broadcast_to(support.x[:1, 1:], (len(x), 2))], -1)

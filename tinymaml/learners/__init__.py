@@ -1,1 +1,19 @@
 """Learners: what meta-training trains, one system a file."""
+
+from . import maml
+from .baselines import NearestNeighbour, NoAdaptation, Pretrained
+from .learner import Learner
+from .maml import MAML
+from .protonet import ProtoNet
+from .reptile import Reptile
+
+__all__ = [
+    "MAML",
+    "Learner",
+    "NearestNeighbour",
+    "NoAdaptation",
+    "Pretrained",
+    "ProtoNet",
+    "Reptile",
+    "maml",
+]

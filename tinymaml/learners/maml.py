@@ -1,18 +1,42 @@
-"""Model-Agnostic Meta-Learning (Finn, Abbeel, Levine 2017), Algorithm 1 and nothing else."""
+"""Model-Agnostic Meta-Learning (Finn, Abbeel, Levine 2017), Algorithm 1.
 
+Each task T starts from the same theta and takes gradient steps on its support,
+
+    theta' = theta - alpha grad L_T(f_theta),
+
+and theta descends the loss that theta' has on the query, by the gradient through these steps:
+
+    theta <- theta - beta grad_theta sum_T L_T(f_theta').
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 
 from ..engine.backend import array_module
 from ..engine.grad import grad
-from ..engine.ops import descend
 from ..engine.ops.shape import broadcast_to
-from ..engine.tensor import Tensor, raw, recording, tensor
-from ..tasks.episode import Batch, Task
+from ..engine.tensor import Tensor, raw, recording, state, tensor
+from ..nn import Layer
+from ..parallel.chunks import gradient_by_chunks
+from ..tasks import Batch, Task
+from .learner import Array, Learner, Params
+
+Loss = Callable[[Params, Array, Array], Tensor]  # of (params, x, y): one value per task
+Rates = float | Tensor | dict[str, float | Tensor]
 
 
-def adapt(loss, params, support, *, lr, steps=1, first_order=False):
+def adapt(
+    loss: Loss,
+    params: Params,
+    support: Batch,
+    *,
+    lr: Rates,
+    steps: int = 1,
+    first_order: bool = False,
+) -> Params:
     """Adapt parameters to a task: theta' = theta - alpha grad L(theta), ``steps`` times.
 
     Algorithm 1, lines 5 and 6.
@@ -37,6 +61,11 @@ def adapt(loss, params, support, *, lr, steps=1, first_order=False):
     dict of str to Tensor
         theta', differentiable with respect to ``params``.
 
+    Raises
+    ------
+    ValueError
+        If ``steps`` or a rate is negative, or ``lr`` lacks a parameter.
+
     Examples
     --------
     One step on the loss (theta - x)^2 from theta = 1 towards x = 3:
@@ -49,25 +78,29 @@ def adapt(loss, params, support, *, lr, steps=1, first_order=False):
     """
     if steps < 0:
         raise ValueError(f"steps is {steps}; give 0 or more gradient steps")
-    rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
-    if rates.keys() != params.keys():
-        raise ValueError(
-            f"lr has rates for {', '.join(rates) or 'nothing'}, but the parameters are "
-            f"{', '.join(params)}; give one for each (0 for those that stay)"
-        )
-    moving = [name for name, rate in rates.items() if not _is_zero(rate)]
-    support = _beside(params, support)
-    for _ in range(steps):
-        params = {name: _differentiable(p) for name, p in params.items()}
-        with recording(True):
-            values = loss(params, *support).sum()
-            targets = {name: params[name] for name in moving}
-            gradient = grad(values, targets, create_graph=not first_order)
-        params = params | {n: descend(params[n], gradient[n], rates[n]) for n in moving}
-    return params
+    lr = _rate_of_each(lr, params)
+    support = _on_backend_of(params, support)
+    theta = {name: _differentiable(p) for name, p in params.items()}
+    params = {name: p for name, p in theta.items() if name in lr}
+    with recording(True):
+        for _ in range(steps):
+            gradient = grad(
+                loss(theta | params, *support).sum(), params, create_graph=not first_order
+            )
+            params = {name: p - lr[name] * gradient[name] for name, p in params.items()}
+    adapted = theta | params
+    return adapted if state.recording else {name: p.detach() for name, p in adapted.items()}
 
 
-def meta_loss(loss, params, tasks, *, lr, steps=1, first_order=False):
+def meta_loss(
+    loss: Loss,
+    params: Params,
+    tasks: Task,
+    *,
+    lr: Rates,
+    steps: int = 1,
+    first_order: bool = False,
+) -> Tensor:
     """Mean over tasks of the query loss after adaptation: the meta-objective, Equation 1.
 
     Its gradient with respect to ``params`` is the meta-gradient (Algorithm 1, line 8), through the
@@ -101,7 +134,7 @@ def meta_loss(loss, params, tasks, *, lr, steps=1, first_order=False):
     >>> value = tm.maml.meta_loss(loss, params, tm.Task(batch, batch), lr=0.01)
     >>> gradient = tm.grad(value, params)
     """
-    tasks = Task(*[_beside(params, batch) for batch in tasks])
+    tasks = Task(*[_on_backend_of(params, batch) for batch in tasks])
     n_tasks = len(tasks.support.x)
     lengths = [len(a) for batch in tasks for a in batch]
     if lengths != [n_tasks] * 4:
@@ -120,7 +153,40 @@ def meta_loss(loss, params, tasks, *, lr, steps=1, first_order=False):
     return values.mean()
 
 
-def per_task(params, n_tasks):
+def meta_gradient(
+    loss: Loss,
+    params: Params,
+    tasks: Task,
+    *,
+    lr: Rates,
+    steps: int = 1,
+    first_order: bool = False,
+    chunk: int | None = None,
+) -> tuple[Array, Params]:
+    """Return the meta-loss of a batch of tasks and its gradient, taken in chunks of tasks.
+
+    The same as ``tm.grad(tm.maml.meta_loss(...), params)``; see
+    :func:`tinymaml.parallel.chunks.gradient_by_chunks`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> model = tm.nn.mlp((1, 8, 1))
+    >>> params = model.init(np.random.default_rng(0))
+    >>> loss = lambda params, x, y: tm.nn.mse_loss(model(params, x), y)
+    >>> tasks = tm.tasks.SinusoidTasks().sample(np.random.default_rng(1), n_tasks=25)
+    >>> value, gradient = tm.maml.meta_gradient(loss, params, tasks, lr=0.01, chunk=10)
+    >>> gradient["linear1.weight"].shape
+    (1, 8)
+    """
+
+    def objective(params, tasks):
+        return meta_loss(loss, params, tasks, lr=lr, steps=steps, first_order=first_order)
+
+    return gradient_by_chunks(objective, params, tasks, chunk)
+
+
+def per_task(params: Params, n_tasks: int) -> Params:
     """Give every parameter a leading task axis: each task starts from its own theta.
 
     Examples
@@ -132,19 +198,102 @@ def per_task(params, n_tasks):
     return {name: broadcast_to(p, (n_tasks, *p.shape)) for name, p in params.items()}
 
 
+@dataclass(frozen=True)
+class MAML(Learner):
+    """MAML as a learner.
+
+    Parameters
+    ----------
+    model : Layer
+        f; with the task axis on its parameters it serves many tasks at once.
+    loss : function
+        ``loss(prediction, y)``: one value per task, such as :func:`tinymaml.nn.mse_loss`.
+    lr : float or dict of str to float
+        alpha, or one for each parameter.
+    steps : int
+        Gradient steps of the inner loop in training.
+    first_order : bool
+        Take inner gradients as constants in training.
+    test_steps : int, optional
+        Gradient steps at test, where that is another number.
+    inductive : bool
+        Whose statistics batch norm takes at test: those of the support (inductive), or those of
+        the batch that is predicted (transductive, as in the paper).
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> learner = tm.learners.MAML(tm.nn.mlp((1, 40, 40, 1)), tm.nn.mse_loss, lr=0.01)
+    >>> params = learner.init(np.random.default_rng(0))
+    >>> tasks = tm.tasks.SinusoidTasks().sample(np.random.default_rng(1), n_tasks=25)
+    >>> meta_gradient = tm.grad(learner.objective(params, tasks), params)
+    >>> learner.predict(params, tasks.support, tasks.query.x).shape
+    (25, 10, 1)
+    """
+
+    model: Layer
+    loss: Callable[[Tensor, Array], Tensor]
+    lr: Rates
+    steps: int = 1
+    first_order: bool = False
+    test_steps: int | None = None
+    inductive: bool = False
+
+    def init(self, rng):
+        return self.model.init(rng)
+
+    def task_loss(self, params, x, y):
+        """Return the loss of each task: L_T(f_theta)."""
+        return self.loss(self.model(params, x), y)
+
+    def objective(self, params, tasks):
+        return meta_loss(
+            self.task_loss,
+            params,
+            tasks,
+            lr=self.lr,
+            steps=self.steps,
+            first_order=self.first_order,
+        )
+
+    def predict(self, params, support, x):
+        steps = self.steps if self.test_steps is None else self.test_steps
+        *_, last = self.predictions(params, support, x, steps)
+        return last
+
+    def predictions(self, params, support, x, steps):
+        params = per_task(params, len(support.x))
+        for step in range(steps + 1):
+            if step:
+                params = adapt(self.task_loss, params, support, lr=self.lr, first_order=True)
+            fixed = self.model.statistics(params, support.x) if self.inductive else {}
+            yield self.model(params | fixed, x)
+
+
+def _rate_of_each(lr, params):
+    """Return the rate of each parameter that is adapted: those of rate 0 are left out."""
+    rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
+    if rates.keys() != params.keys():
+        raise ValueError(
+            f"lr has rates for {', '.join(rates) or 'nothing'}, but the parameters are "
+            f"{', '.join(params)}; give one for each (0 for those that stay)"
+        )
+    numbers = [rate for rate in rates.values() if isinstance(rate, Real)]
+    if wrong := [rate for rate in numbers if not rate >= 0]:
+        raise ValueError(f"the inner rate is {wrong[0]}; give 0 or more")
+    # float() because a NumPy number would promote float32; a learned rate is a tensor
+    return {
+        name: float(rate) if isinstance(rate, Real) else rate
+        for name, rate in rates.items()
+        if not (isinstance(rate, Real) and rate == 0)
+    }
+
+
 def _differentiable(p):
     return p if type(p) is Tensor and p.requires_grad else tensor(p, requires_grad=True)
 
 
-def _is_zero(rate):
-    if not isinstance(rate, Real):  # learned rates, as tensors
-        return False
-    if not rate >= 0:
-        raise ValueError(f"the inner rate is {rate}; give 0 or more")
-    return rate == 0
-
-
-def _beside(params, batch):
+def _on_backend_of(params, batch):
     """Move NumPy arrays of a batch to where the parameters are, as a GPU needs."""
     module = array_module(raw(next(iter(params.values()))))
     if module is np:

@@ -1,0 +1,203 @@
+"""From the words of a command to a run: start it, resume it, test it."""
+
+import os
+import platform
+import sys
+import time
+
+import numpy as np
+
+from ..errors import UserError
+from .presets import EXPERIMENTS, from_config
+from .runs import Run
+from .schedule import flag
+from .tables import table
+from .training import train
+
+TEST_TASKS = 600  # Finn et al. 2017, and the authors' code
+
+
+def train_run(
+    name: str,
+    settings: dict,
+    out: str | None = None,
+    *,
+    data: str | None = None,
+    download: bool = False,
+    resume: bool = False,
+    test_tasks: int = TEST_TASKS,
+) -> bool:
+    """Train an experiment into a run's folder and test it.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+    settings : dict
+        Those that differ from the experiment's own.
+    out : str, optional
+        The run's folder, ``runs/NAME`` by default.
+    data : str, optional
+        Folder of the images; of a resumed run its own by default.
+    download : bool
+        Download the images to ``data`` first.
+    resume : bool
+        Go on from the run's checkpoint. Of the settings only ``steps`` may differ from the run's.
+    test_tasks : int
+        Tasks of the test.
+
+    Returns
+    -------
+    bool
+        Whether all steps were done: Ctrl-C ends a training after the step at hand.
+    """
+    run = Run(out or f"runs/{name}")
+    experiment = _resumed(run, name, settings) if resume else from_config(name, settings)
+    path = None
+    if experiment.problem.needs_data:
+        path = data or (_data_of(run) if resume else None)
+        if download:
+            path = experiment.problem.download(path)
+        experiment, path = experiment.load(path)
+    config = {"experiment": name, "settings": experiment.config(), "data": path}
+    if resume:
+        run.write_json("config.json", config)  # it may have been given more steps
+    else:
+        run.start(config)
+    started = time.perf_counter()
+    done, before = (run.steps_done(), _training(run)) if resume else (0, None)
+    reached = train(experiment, run, resume=resume)
+    if reached.step > done:
+        machine = _machine()
+        peaks = [m["peak_memory_mb"] for m in (machine, before) if m and m.get("peak_memory_mb")]
+        machine["peak_memory_mb"] = max(peaks, default=None)  # of all processes of the training
+        run.write_json("training.json", machine)
+    if reached.step < experiment.schedule.steps:
+        print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
+        return False
+    print(f"trained in {time.perf_counter() - started:.0f} s; testing on {test_tasks} tasks")
+    _test(name, experiment, run, reached, test_tasks)
+    return True
+
+
+def evaluate_run(
+    folder: str, settings: dict, *, data: str | None = None, test_tasks: int = TEST_TASKS
+) -> None:
+    """Test a trained run anew, in place of the test before.
+
+    Parameters
+    ----------
+    folder : str
+        The run's.
+    settings : dict
+        Of the test, where they differ from the run's: see :data:`tinymaml.experiments.OF_THE_TEST`.
+    data : str, optional
+        Folder of the images, the run's own by default.
+    test_tasks : int
+        At least 2, for an interval.
+    """
+    run = Run(folder)
+    name, experiment = _experiment(run)
+    if unknown := settings.keys() - experiment.options():
+        raise UserError(f"{flag(unknown.pop())} has no meaning for {name}; leave it out")
+    experiment = experiment.replace(**settings)
+    if experiment.problem.needs_data:
+        experiment, _ = experiment.load(data or _data_of(run))
+    _test(name, experiment, run, run.load(experiment.init()), test_tasks)
+
+
+def _resumed(run, name, settings):
+    """Return the experiment of a run; only its steps may differ from what it was started with."""
+    kept_name, kept = _experiment(run)
+    if kept_name != name:
+        raise UserError(
+            f"{run.path} is a run of {kept_name!r}, not of {name!r}; resume it by its own name"
+        )
+    for key, value in settings.items():
+        if key != "steps" and kept.config()[key] != value:
+            raise UserError(
+                f"{flag(key)} {value} differs from the run's {kept.config()[key]}; a resumed run "
+                "keeps its settings (only --steps may grow), so leave it out or start a new --out"
+            )
+    experiment = from_config(name, kept.config() | settings)
+    if (steps := experiment.schedule.steps) < (done := run.steps_done()):
+        raise UserError(f"--steps is {steps}, but {run.path} has done {done}; give more")
+    return experiment
+
+
+def _experiment(run):
+    """Return the name of the experiment that a run's folder says it is of, and the experiment."""
+    config = run.read_json("config.json")
+    name, settings = config.get("experiment"), config.get("settings")
+    if not isinstance(name, str) or not isinstance(settings, dict):
+        raise UserError(
+            f"{run / 'config.json'} has no experiment and settings; it is not a run of tinymaml"
+        )
+    return name, from_config(name, settings)
+
+
+def _data_of(run):
+    """Return the folder of the images that a run was trained on."""
+    data = run.read_json("config.json").get("data")
+    if data is not None and not isinstance(data, str):
+        raise UserError(f"{run / 'config.json'} has no folder as its data; give it with --data")
+    return data
+
+
+def _test(name, experiment, run, reached, test_tasks):
+    if test_tasks < 2:
+        raise UserError(f"{test_tasks} test tasks have no interval; give at least 2")
+    started = time.perf_counter()
+    metrics, training = run.read_metrics(), _training(run)  # damage is found before the test
+    results = experiment.test(reached.params, test_tasks, progress=True)
+    results |= {
+        "experiment": name,
+        "settings": experiment.config(),
+        "seed": experiment.schedule.seed,
+        "trained_steps": reached.step,
+        "train_seconds": metrics[-1]["seconds"] if metrics else None,
+        "training": training,
+        "seconds": round(time.perf_counter() - started, 1),
+        **_machine(),
+    }
+    run.write_json("results.json", results)
+    print(table(experiment.problem, results, EXPERIMENTS[name].schedule.steps))
+    figures = experiment.figures(run, reached.params, results)
+    print(f"figures: {', '.join(map(str, figures))}")
+
+
+def _training(run):
+    """Return what a run's training ran on, None if it never ended well; UserError if damaged."""
+    if not (run / "training.json").exists():
+        return None
+    training = run.read_json("training.json")
+    if not isinstance(training.get("peak_memory_mb"), (int, float, type(None))):
+        raise UserError(
+            f"{run / 'training.json'} has no number as its memory; delete it to go on without"
+        )
+    return training
+
+
+def _machine():
+    """Return what this process has needed, and what it runs on."""
+    from .. import __version__
+
+    return {
+        "peak_memory_mb": _peak_memory(),
+        "versions": {
+            "tinymaml": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "cores": os.cpu_count(),
+    }
+
+
+def _peak_memory():
+    """Return the most memory that this process has held, in MB; None where it is not known."""
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return None
+    peak = getrusage(RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -1,0 +1,247 @@
+"""Methods: the settings of each learner, and the learner that they make for a problem."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .. import learners, nn
+from ..engine.backend import asarray
+from ..engine.tensor import no_grad
+from ..errors import UserError
+from .classification import QUERY, SUPPORT, TrainingBatches
+from .evaluation import score_tasks, summarise
+from .problem import Trial
+from .schedule import Schedule, check, option
+
+
+class Method:
+    """How it is learned: a frozen dataclass, whose options are the settings of a run."""
+
+    name = ""  # as tables call it
+    last_step = 0  # of adaptation, at validation and in the rows of a test
+
+    def learner(self, problem, inductive: bool = False) -> learners.Learner:
+        """Return the learner for a problem.
+
+        Parameters
+        ----------
+        problem : Problem
+        inductive : bool
+            Whose statistics batch norm takes at test: the support's, or else the query batch's.
+        """
+        raise NotImplementedError
+
+    def label(self, problem) -> str:
+        """Return how the tables call the method on a problem."""
+        return ", ".join([self.name, *problem.suffix])
+
+    def validation(self, problem, params, schedule: Schedule) -> Trial:
+        """Return what a validation scores."""
+        last = [self.last_step]
+        return Trial(self.learner(problem), params, problem, "", "", last, last)
+
+    def trials(self, problem, params, schedule: Schedule) -> Iterator[Trial]:
+        """Yield the parts of the test."""
+        return problem.trials(self, params)
+
+    def protocol(self, problem, trials: list, rows: list, n_tasks: int, schedule) -> str:
+        """Return the sentence that says how it was tested."""
+        return problem.protocol(trials, rows, n_tasks, schedule.seed)
+
+
+@dataclass(frozen=True)
+class MAML(Method):
+    """MAML, second order or first (Finn et al. 2017)."""
+
+    first_order: bool = option(False, "take inner gradients as constants")
+    inner_lr: float = option(0.01, "alpha of the paper")
+    inner_steps: int = option(1, "gradient steps of the inner loop in training; 0: none")
+    test_steps: int = option(1, "gradient steps at test")
+
+    def __post_init__(self):
+        check(self, "inner_lr", least=5e-324, what="a number above 0")
+        check(self, "inner_steps", least=0, what="1 or more, or 0 to train without adaptation")
+        if not 1 <= self.test_steps <= 100:
+            raise UserError(f"--test-steps is {self.test_steps}; give 1 to 100")
+
+    @property
+    def last_step(self):
+        return self.test_steps
+
+    def learner(self, problem, inductive=False):
+        return learners.MAML(
+            problem.model,
+            problem.loss,
+            problem.rates(self.inner_lr),
+            self.inner_steps,
+            self.first_order,
+            self.test_steps,
+            inductive,
+        )
+
+    def label(self, problem):
+        if not self.inner_steps:
+            return ", ".join(["Pretrained", *problem.suffix])
+        return ", ".join(["MAML", *problem.suffix, *["first order"] * self.first_order])
+
+
+@dataclass(frozen=True)
+class Pretrained(Method):
+    """One network for the points of all tasks together, then fine-tuned (section 5.1).
+
+    By the step sizes that the legends of the paper's figures name, 0.01 at K = 5 and 0.02 above.
+    """
+
+    name = "Pretrained"
+    last_step = 1
+
+    def learner(self, problem, inductive=False):
+        rate = 0.01 if problem.k_shot == 5 else 0.02
+        return learners.Pretrained(problem.model, problem.loss, problem.rates(rate), test_steps=1)
+
+
+@dataclass(frozen=True)
+class Oracle(Method):
+    """A network that is told the task, so that it has nothing to learn from the support."""
+
+    name = "Oracle"
+
+    def learner(self, problem, inductive=False):
+        return learners.NoAdaptation(problem.model, problem.loss)
+
+
+@dataclass(frozen=True)
+class ProtoNet(Method):
+    """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
+
+    name = "ProtoNet"
+
+    def learner(self, problem, inductive=False):
+        return learners.ProtoNet(problem.body, inductive)
+
+
+@dataclass(frozen=True)
+class Reptile(Method):
+    """Reptile: towards the weights that each task ends at (Nichol et al. 2018)."""
+
+    inner_lr: float = option(1e-3, "learning rate of the inner optimiser, Adam with beta1 = 0")
+    inner_steps: int = option(5, "steps of the inner optimiser in training")
+    inner_batch: int = option(10, "examples of each of these steps")
+    test_steps: int = option(50, "steps of the inner optimiser at test")
+
+    name = "Reptile"
+
+    def __post_init__(self):
+        check(self, "inner_lr", least=5e-324, what="a number above 0")
+        check(self, "inner_steps", "inner_batch", "test_steps", least=1, what="1 or more")
+
+    @property
+    def last_step(self):
+        return self.test_steps
+
+    def learner(self, problem, inductive=False):
+        settings = (self.inner_lr, self.inner_steps, self.inner_batch, self.test_steps)
+        return learners.Reptile(problem.model, problem.loss, *settings, inductive)
+
+
+@dataclass(frozen=True)
+class Baselines(Method):
+    """A classifier of all training classes, then fine-tuned, or with nearest neighbours.
+
+    The baselines of Ravi & Larochelle 2017. At test a fresh last layer is put on the network, one
+    draw for all tasks, and everything is fine-tuned by 15 steps of gradient descent on the support,
+    with the step size that is best on validation tasks (they try more of them, and decay too); or
+    each query image gets the label of the support image whose features are nearest by cosine.
+    Nearest class means of the pixels are the floor for both.
+    """
+
+    test_steps: int = option(15, "gradient steps of the fine-tuning")
+    rates_tried: tuple = (0.5, 0.1, 0.01, 0.001)
+    tuning_tasks: int = 30
+    known_images: int = 64  # whose statistics batch norm takes where nothing is fine-tuned
+
+    name = "Baselines"
+
+    def __post_init__(self):
+        if not 1 <= self.test_steps <= 100:
+            raise UserError(f"--test-steps is {self.test_steps}; give 1 to 100")
+
+    def learner(self, problem, inductive=False):
+        return learners.Pretrained(problem.model, problem.loss, 0.0)
+
+    def validation(self, problem, params, schedule):
+        return self._nearest(problem, params, schedule)
+
+    def trials(self, problem, params, schedule):
+        for k_shot in (1, 5):
+            few = problem.replace(k_shot=k_shot)
+            pixels = learners.ProtoNet(PixelMeans())
+            yield Trial(pixels, {}, few, "Class means, raw pixels", few.setting)
+            yield self._nearest(few, params, schedule)
+            tuned, last = self.tuned(few, params, schedule), [self.test_steps]
+            for kind in (QUERY, SUPPORT):
+                learner, start = self.fine_tuning(few, params, schedule, tuned, kind == SUPPORT)
+                named = (few, "Fine-tuning", few.setting)
+                yield Trial(learner, start, *named, last, last, kind)
+
+    def fine_tuning(self, problem, params, schedule, rate: float, inductive: bool) -> tuple:
+        """Return the learner of a rate, and the parameters with a fresh last layer."""
+        model = problem.network(problem.n_way)
+        fresh = model.init(schedule.rng("weights"))
+        start = {n: fresh[n] if n.startswith("linear") else params[n] for n in fresh}
+        learner = learners.Pretrained(
+            model, problem.loss, rate, test_steps=self.test_steps, inductive=inductive
+        )
+        return learner, start
+
+    def tuned(self, problem, params, schedule) -> float:
+        """Return the rate that is best on validation tasks, by the support's statistics."""
+
+        def accuracy(rate):
+            learner, start = self.fine_tuning(problem, params, schedule, rate, True)
+            blocks = problem.blocks("val", schedule.rng("val"), self.tuning_tasks)
+            options = {"steps": [self.test_steps], "chunk": problem.test_chunk}
+            curve = summarise(score_tasks(learner, start, blocks, problem.score, **options))
+            return 0 if curve["diverged"][0] else curve["mean"][0]
+
+        return max(self.rates_tried, key=accuracy)
+
+    def _nearest(self, problem, params, schedule) -> Trial:
+        """Return the test of labelling by the nearest support image."""
+        some = TrainingBatches(problem.images.splits["train"], self.known_images)
+        images = some.sample(schedule.rng("val", 1), 1).query.x[0]
+        with no_grad():
+            fixed = params | problem.body.statistics(params, asarray(images))
+        learner = learners.NearestNeighbour(problem.body)
+        named = (problem, "Nearest neighbour", problem.setting)
+        return Trial(learner, fixed, *named, batch_norm="training images")
+
+    def protocol(self, problem, trials, rows, n_tasks, schedule):
+        tuned = [trial for trial in trials if trial.batch_norm == SUPPORT]
+        rates = " and ".join(f"{t.learner.lr:g} ({t.problem.k_shot}-shot)" for t in tuned)
+        plural = "s" * (self.test_steps != 1)
+        side = problem.image_size // max(1, problem.image_size // 21)
+        return (
+            f"accuracy +- 95 % CI over {n_tasks} tasks, seed {schedule.seed}; "
+            f"{problem.n_way}-way, {problem.test_query or 'as many as shots'} query/class; "
+            f"trained on {schedule.meta_batch} batches of {problem.batch} images an iteration; "
+            f"fine-tuning: all layers, {self.test_steps} gradient step{plural} of {rates}, the best of "
+            f"{', '.join(f'{rate:g}' for rate in self.rates_tried)} on {self.tuning_tasks} "
+            f"validation tasks by the {SUPPORT}; nearest neighbour: cosine, batch norm by "
+            f"{self.known_images} training images; pixels: averaged to {side}x{side}; "
+            f"{problem.data_sentence()}"
+        )
+
+
+class PixelMeans(nn.Layer):
+    """Images as vectors of fewer pixels, averages of blocks: (n, h, w, c) -> (n, d).
+
+    The side of 84 pixels becomes 21.
+    """
+
+    def __call__(self, params, x):
+        *lead, size, _, c = x.shape
+        block = max(1, size // 21)
+        side = size // block
+        x = x[..., : side * block, : side * block, :]
+        x = x.reshape(*lead, side, block, side, block, c).mean((-4, -2))
+        return x.reshape(*lead, side * side * c)

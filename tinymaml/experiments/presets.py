@@ -1,0 +1,110 @@
+"""The experiments by name: ``tinymaml list`` shows them, ``tinymaml train NAME`` runs one."""
+
+from ..errors import UserError
+from . import methods
+from .classification import AllClasses, MiniImageNet, Omniglot, OmniglotMLP
+from .experiment import Experiment
+from .schedule import Schedule
+from .sinusoid import InformedSinusoids, Sinusoids
+
+#: Settings that a training does not depend on: a run may be tested by others
+OF_THE_TEST = ("test_steps", "test_query")
+
+# Finn et al. 2017, A.1, and the authors' code for the 5-shot batches of MiniImageNet.
+_WAVES = Schedule(
+    steps=70_000, meta_batch=25, log_every=100, validate_every=5000, checkpoint_every=1000
+)
+_CHARACTERS = Schedule(steps=60_000, meta_batch=32)
+_PHOTOGRAPHS = Schedule(
+    steps=60_000,
+    meta_batch=4,
+    clip=10.0,
+    log_every=10,
+    checkpoint_every=50,
+    validation_tasks=100,
+)
+_SINUSOID = Experiment(methods.MAML(inner_lr=0.01), Sinusoids(), _WAVES)
+_OMNIGLOT = Experiment(methods.MAML(inner_lr=0.4, test_steps=3), Omniglot(), _CHARACTERS)
+_TWENTY = _OMNIGLOT.replace(n_way=20, inner_lr=0.1, inner_steps=5, test_steps=5, meta_batch=16)
+_MLP = Experiment(_OMNIGLOT.method, OmniglotMLP(), _CHARACTERS)
+_MINI = Experiment(
+    methods.MAML(inner_lr=0.01, inner_steps=5, test_steps=10), MiniImageNet(), _PHOTOGRAPHS
+)
+# Snell et al. 2017: 60 classes and 5 query images in training, one episode at a time.
+_PROTONET = Experiment(
+    methods.ProtoNet(),
+    Omniglot(train_way=60, n_query=5),
+    Schedule(steps=20_000, meta_batch=1, decay="halving"),
+)
+# Nichol et al. 2018, from the authors' code: ten images of each class to train on, and an outer
+# step that falls from 1 to 0.
+_REPTILE = Experiment(
+    methods.Reptile(),
+    Omniglot(n_query=9),
+    Schedule(
+        steps=100_000,
+        meta_batch=5,
+        meta_lr=1.0,
+        optimizer="sgd",
+        decay="linear",
+        log_every=100,
+        validate_every=2000,
+        validation_tasks=100,
+    ),
+)
+EXPERIMENTS = {
+    "sinusoid": _SINUSOID,
+    "sinusoid-first-order": _SINUSOID.replace(first_order=True),
+    "sinusoid-pretrained": Experiment(methods.Pretrained(), Sinusoids(), _WAVES),
+    "sinusoid-oracle": Experiment(methods.Oracle(), InformedSinusoids(), _WAVES),
+    "omniglot": _OMNIGLOT,
+    "omniglot-5shot": _OMNIGLOT.replace(k_shot=5),
+    "omniglot-first-order": _OMNIGLOT.replace(first_order=True),
+    "omniglot-20way": _TWENTY,
+    "omniglot-20way-5shot": _TWENTY.replace(k_shot=5),
+    "omniglot-mlp": _MLP,
+    "omniglot-mlp-5shot": _MLP.replace(k_shot=5),
+    "omniglot-protonet": _PROTONET,
+    "omniglot-reptile": _REPTILE,
+    "miniimagenet": _MINI,
+    "miniimagenet-5shot": _MINI.replace(k_shot=5, meta_batch=2),
+    "miniimagenet-first-order": _MINI.replace(first_order=True),
+    "miniimagenet-5shot-first-order": _MINI.replace(k_shot=5, meta_batch=2, first_order=True),
+    "miniimagenet-pretrained": Experiment(
+        methods.Baselines(),
+        AllClasses(),
+        Schedule(
+            steps=30_000, meta_batch=4, log_every=20, checkpoint_every=100, validation_tasks=100
+        ),
+    ),
+}
+# Settings that runs of earlier versions store, though their experiment does not depend on them
+_WITHOUT_EFFECT = {"first_order", "inner_lr", "inner_steps", "k_shot", "n_query", "clip"}
+
+
+def from_config(name: str, config: dict) -> Experiment:
+    """Return the experiment of a name with the settings that a run stored.
+
+    Raises
+    ------
+    UserError
+        If the name or a setting is unknown, or a value is not of its type.
+
+    Examples
+    --------
+    >>> from_config("sinusoid", {"steps": 2000}).schedule.steps
+    2000
+    """
+    if name not in EXPERIMENTS:
+        raise UserError(f"experiment {name!r} is unknown; choose one of {', '.join(EXPERIMENTS)}")
+    preset = EXPERIMENTS[name]
+    options, settings = preset.options(), {}
+    for key, value in config.items():
+        if key in options:
+            kind = options[key].type
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise UserError(f"the setting {key} is {value!r}, but {kind.__name__} is needed")
+            settings[key] = value
+        elif key not in _WITHOUT_EFFECT:
+            raise UserError(f"{key!r} is not a setting of the experiment {name}")
+    return preset.replace(**settings)

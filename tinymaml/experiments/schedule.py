@@ -1,0 +1,99 @@
+"""How long and how fast a training goes, and what a setting is."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import UserError
+from ..optim import SGD, Adam
+
+HALVING = 2000  # steps after which "halving" halves the rate (Snell et al. 2017)
+
+
+def option(default, meaning: str):
+    """Return a field of a setting: stored with a run, and an option of the command line."""
+    return field(default=default, metadata={"help": meaning})
+
+
+def flag(name: str) -> str:
+    """Return the command-line option of a setting.
+
+    Examples
+    --------
+    >>> flag("inner_lr")
+    '--inner-lr'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def check(settings, *names: str, least: float, what: str) -> None:
+    """Raise UserError if one of the named settings is below ``least``, infinite or NaN."""
+    for name in names:
+        value = getattr(settings, name)
+        if not least <= value < float("inf"):
+            raise UserError(f"{flag(name)} is {value}; give {what}")
+
+
+def choose(settings, name: str, *known: str) -> None:
+    """Raise UserError if the named setting is none of the known ones."""
+    value = getattr(settings, name)
+    if value not in known:
+        raise UserError(f"{flag(name)} is {value!r}; choose {', '.join(known[:-1])} or {known[-1]}")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps, batches and rates of a meta-training, and what is written down on the way.
+
+    Parameters
+    ----------
+    log_every, validate_every, checkpoint_every : int
+        Steps between two rows of the metrics, two validations (rows too), two checkpoints.
+    validation_tasks : int
+        Tasks of a validation.
+    """
+
+    steps: int = option(60_000, "meta-iterations")
+    seed: int = option(0, "seed of all random numbers: initial weights and tasks")
+    meta_lr: float = option(1e-3, "learning rate of the meta-optimiser")
+    meta_batch: int = option(32, "tasks per meta-iteration")
+    clip: float = option(
+        0.0, "bound of the meta-gradient's elements, in the authors' units; 0: none"
+    )
+    optimizer: str = option("adam", "meta-optimiser: adam or sgd")
+    decay: str = option("none", "of the meta-optimiser's rate: none, linear (to 0) or halving")
+    log_every: int = 20
+    validate_every: int = 500
+    checkpoint_every: int = 100
+    validation_tasks: int = 200
+
+    def __post_init__(self):
+        check(self, "steps", "meta_batch", least=1, what="1 or more")
+        check(self, "meta_lr", least=5e-324, what="a number above 0")
+        check(self, "clip", least=0, what="a number above 0, or 0 for no clipping")
+        check(self, "seed", least=0, what="0 or more")
+        choose(self, "optimizer", "adam", "sgd")
+        choose(self, "decay", "none", "linear", "halving")
+
+    def rng(self, purpose: str, step: int = 0) -> np.random.Generator:
+        """Return the random generator of a purpose.
+
+        Parameters
+        ----------
+        purpose : {"weights", "train", "val", "test"}
+            The initial weights, or the tasks of a split.
+        step : int
+            Of the training, whose tasks are a function of the seed and the step: that is what
+            makes a resumed run equal to one without a break. Of other purposes, one more stream.
+        """
+        stream = ("weights", "train", "val", "test").index(purpose)
+        return np.random.default_rng([self.seed, stream, step] if step else [self.seed, stream])
+
+    def optimiser(self, step: int):
+        """Return the optimiser of a step, from 1 on."""
+        share = {
+            "none": 1,
+            "linear": 1 - (step - 1) / self.steps,
+            "halving": 0.5 ** ((step - 1) // HALVING),
+        }[self.decay]
+        return {"adam": Adam, "sgd": SGD}[self.optimizer](self.meta_lr * share)

@@ -1,0 +1,67 @@
+"""Prototypical networks (Snell, Swersky & Zemel 2017): the nearest class mean in a learned space.
+
+The prototype of class k is the mean of its embedded support (Equation 1), and a query belongs to a
+class with a probability that falls with the squared Euclidean distance d (Equation 2):
+
+    c_k = mean of f_phi(x_i) over the support of class k,
+    p(y = k | x) = softmax over k of -d(f_phi(x), c_k).
+
+Training descends -log p(y | x), with more classes in an episode than at test.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..engine.ops import cross_entropy
+from ..nn import Layer
+from .learner import Learner
+
+
+@dataclass(frozen=True)
+class ProtoNet(Learner):
+    """Prototypical networks as a learner.
+
+    Parameters
+    ----------
+    body : Layer
+        f_phi: images to vectors, (n, h, w, c) -> (n, d).
+    inductive : bool
+        Whether batch norm takes the statistics of the support for the query too, rather than
+        those of the query batch.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> learner = tm.learners.ProtoNet(tm.nn.Linear(3, 2))
+    >>> params = learner.init(np.random.default_rng(0))
+    >>> support = tm.Batch(np.eye(3)[None], np.array([[0, 1, 1]]))  # one task, two classes
+    >>> learner.predict(params, support, np.eye(3)[None]).numpy().argmax(-1)
+    array([[0, 1, 1]])
+    """
+
+    body: Layer
+    inductive: bool = False
+
+    def init(self, rng):
+        return self.body.init(rng)
+
+    def objective(self, params, tasks):
+        logits = self.predict(params, tasks.support, tasks.query.x)
+        return cross_entropy(logits, tasks.query.y).mean()
+
+    def predict(self, params, support, x):
+        fixed = self.body.statistics(params, support.x) if self.inductive else {}
+        means = class_means(self.body(params, support.x), support.y)
+        query = self.body(params | fixed, x)
+        # -d(q, c) = 2 q . c - |c|^2 - |q|^2
+        products = query @ means.swapaxes(-1, -2)
+        lengths = [np.sum(a * a, axis=-1) for a in (query, means)]
+        return 2 * products - lengths[0][..., :, None] - lengths[1][..., None, :]
+
+
+def class_means(features, labels):
+    """Return the mean of the features of every class: (n, d), (n) -> (classes, d)."""
+    classes = np.arange(int(labels.max()) + 1, like=labels)
+    members = (labels[..., None, :] == classes[:, None]).astype(features.dtype)
+    return (members / members.sum(-1, keepdims=True)) @ features
