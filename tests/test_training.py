@@ -7,7 +7,7 @@ import pytest
 
 import tinymaml as tm
 from tinymaml.errors import UserError
-from tinymaml.experiments import Omniglot, Sinusoid, from_config
+from tinymaml.experiments import EXPERIMENTS, from_config
 from tinymaml.experiments.evaluation import evaluate, summarise
 from tinymaml.experiments.runs import Run, replacing
 from tinymaml.experiments.training import train
@@ -16,10 +16,8 @@ pytestmark = pytest.mark.numpy_only
 
 
 def small(steps, **settings):
-    experiment = Sinusoid(steps=steps, meta_batch=4, **settings)
-    for name, value in {"log_every": 7, "checkpoint_every": 5, "validate_every": 14}.items():
-        object.__setattr__(experiment, name, value)
-    return experiment
+    often = {"log_every": 7, "checkpoint_every": 5, "validate_every": 14}
+    return EXPERIMENTS["sinusoid"].replace(steps=steps, meta_batch=4, **often, **settings)
 
 
 def start(path, experiment):
@@ -68,12 +66,13 @@ def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
 
 
 def test_training_learns(tmp_path):
-    run = start(tmp_path / "run", Sinusoid(steps=1500))
-    reached = train(Sinusoid(steps=1500), run, progress=False)
+    experiment = EXPERIMENTS["sinusoid"].replace(steps=1500)
+    run = start(tmp_path / "run", experiment)
+    reached = train(experiment, run, progress=False)
     params, rows = reached.params, run.read_metrics()
     assert reached.step == 1500 and rows[-1]["meta_loss"] < 0.6 * rows[0]["meta_loss"]
-    tasks = Sinusoid().tasks("test", 10).sample(np.random.default_rng(9), 100)
-    mean = summarise(evaluate(Sinusoid(), params, tasks, 5))["mean"]
+    tasks = experiment.problem.tasks("test").sample(np.random.default_rng(9), 100)
+    mean = summarise(evaluate(experiment, params, tasks, 5))["mean"]
     assert mean[5] < mean[1] < 0.75 * mean[0]  # adaptation is what it learned
 
 
@@ -136,7 +135,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("sinusoid", {"inner_lr": -0.1}, "--inner-lr is -0.1; give a number above 0"),
         ("sinusoid", {"meta_lr": float("nan")}, "--meta-lr is nan"),
         ("sinusoid", {"seed": -1}, "--seed is -1"),
-        ("sinusoid", {"nonsense": 1}, "no setting"),
+        ("sinusoid", {"nonsense": 1}, "'nonsense' is not a setting of the experiment sinusoid"),
         ("sinusoid", {"steps": "many"}, "steps is 'many', but int is needed"),
         ("omniglot", {"n_way": 0}, "--n-way is 0; give at least 2 classes"),
         ("omniglot", {"k_shot": 30}, "--k-shot 30 .* more than the 20 drawings"),
@@ -155,6 +154,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("miniimagenet", {"clip": -1.0}, "--clip is -1.0"),
         ("miniimagenet", {"filters": 0}, "--filters is 0"),
         ("miniimagenet", {"test_steps": 0}, "--test-steps is 0"),
+        ("miniimagenet-pretrained", {"test_steps": 0}, "--test-steps is 0"),
+        ("omniglot-protonet", {"train_way": 1}, "--train-way is 1; give at least 2 classes, or 0"),
+        ("omniglot-reptile", {"inner_batch": 0}, "--inner-batch is 0; give 1 or more"),
+        ("omniglot-reptile", {"decay": "cosine"}, "'cosine'; choose none, linear or halving"),
+        ("omniglot-reptile", {"optimizer": "lbfgs"}, "'lbfgs'; choose adam or sgd"),
     ],
 )
 def test_nonsense_settings_are_one_sentence(name, settings, sentence):
@@ -169,14 +173,6 @@ def test_diverged_tasks_are_counted_and_not_averaged():
     assert summary["ci95"][0] == pytest.approx(1.96 * np.sqrt(8 / 3) / np.sqrt(3))
 
 
-def test_alpha_is_converted_to_the_mean_loss():
-    """The authors' cross-entropy sums over the classes; ours is a mean: N times their step."""
-    experiment = Omniglot()
-    rates = experiment.rates(experiment.model.init(np.random.default_rng(0)))
-    assert rates["conv2d1.weight"] == 5 * 0.4 and rates["batchnorm1.gamma"] == 0
-    assert Omniglot(n_way=20, inner_lr=0.1).rates({"w": 0})["w"] == 2.0
-
-
 def test_a_whole_training_on_another_array_library(tmp_path):
     """Training, checkpoint, resuming and evaluation on the stand-in for CuPy, as on NumPy."""
     results = []
@@ -185,7 +181,7 @@ def test_a_whole_training_on_another_array_library(tmp_path):
             run = start(tmp_path / name, small(7))
             train(small(7), run, progress=False)
             reached = train(small(14), run, resume=True, progress=False)
-            tasks = small(1).tasks("test").sample(np.random.default_rng(0), 5)
+            tasks = small(1).problem.tasks("test").sample(np.random.default_rng(0), 5)
             results.append((evaluate(small(1), reached.params, tasks, 2), contents(run)))
             assert isinstance(
                 reached.params["linear1.bias"].data, tm.engine.backend._modules[name].ndarray
