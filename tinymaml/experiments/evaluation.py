@@ -79,8 +79,12 @@ def score_tasks(
         support, query = (Batch(*map(asarray, batch)) for batch in tasks)
         with no_grad():
             said = predictions(learner, params, support, query.x, max(steps))
-            scores = [score(raw(y), query.y) for step, y in enumerate(said) if step in steps]
-        scores += scores[-1:] * (len(steps) - len(scores))
+            scores = []
+            for step, y in enumerate(said):
+                if step in steps:
+                    scores.append(score(raw(y), query.y))
+            if missing := len(steps) - len(scores):  # it has nothing more to say
+                scores += [score(raw(y), query.y)] * missing
         return np.stack([to_numpy(s) for s in scores], axis=1).astype(float)
 
     parts = []
