@@ -1,8 +1,11 @@
 """The paper's protocol: its numbers, and which images and which random numbers go where."""
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 from itertools import combinations
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -12,130 +15,148 @@ from tinymaml import cli
 from tinymaml.errors import UserError
 from tinymaml.experiments import (
     EXPERIMENTS,
+    Experiment,
     MiniImageNet,
-    MiniImageNetPretrained,
     Omniglot,
     OmniglotMLP,
-    Sinusoid,
-    SinusoidOracle,
-    baselines,
+    Schedule,
+    Sinusoids,
     classification,
     experiment,
+    flag,
+    launch,
+    methods,
     paper,
     sinusoid,
 )
-from tinymaml.experiments.evaluation import score_tasks, summarise
+from tinymaml.experiments.classification import Classification, Images, TrainingBatches
+from tinymaml.experiments.evaluation import evaluate, score_tasks
 from tinymaml.experiments.report import page
 from tinymaml.experiments.runs import Run
+from tinymaml.experiments.tables import table
 from tinymaml.experiments.training import train
-from tinymaml.tasks import Batch, Task, miniimagenet, omniglot
+from tinymaml.tasks import Batch, miniimagenet, omniglot
 
 pytestmark = pytest.mark.numpy_only
 
 SPLITS = ("train", "val", "test")
 
 # Finn et al. 2017, A.1; iterations of sinusoids and the batch of MiniImageNet 5-shot by the
-# authors' code. Queries are of each class in training, 0 for as many as shots.
-NUMBERS = """
-    name                            ways shots alpha steps at-test batch iterations queries order
-    sinusoid                        -    10    0.01  1     1       25    70000      -       2
-    sinusoid-first-order            -    10    0.01  1     1       25    70000      -       1
-    sinusoid-pretrained             -    10    0.01  0     1       25    70000      -       2
-    sinusoid-oracle                 -    10    0.01  0     0       25    70000      -       2
-    omniglot                        5    1     0.4   1     3       32    60000      0       2
-    omniglot-5shot                  5    5     0.4   1     3       32    60000      0       2
-    omniglot-first-order            5    1     0.4   1     3       32    60000      0       1
-    omniglot-20way                  20   1     0.1   5     5       16    60000      0       2
-    omniglot-20way-5shot            20   5     0.1   5     5       16    60000      0       2
-    omniglot-mlp                    5    1     0.4   1     3       32    60000      0       2
-    omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       2
-    miniimagenet                    5    1     0.01  5     10      4     60000      15      2
-    miniimagenet-5shot              5    5     0.01  5     10      2     60000      15      2
-    miniimagenet-first-order        5    1     0.01  5     10      4     60000      15      1
-    miniimagenet-5shot-first-order  5    5     0.01  5     10      2     60000      15      1
-    miniimagenet-pretrained         5    1     0.01  0     15      4     30000      15      2
-"""
-NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()][1:]
-
-
-@pytest.mark.parametrize(
-    (
-        "name",
-        "ways",
-        "shots",
-        "alpha",
-        "steps",
-        "at_test",
-        "batch",
-        "iterations",
-        "queries",
-        "order",
-    ),
-    NUMBERS,
+# authors' code. Snell et al. 2017, and the authors' code of Nichol et al. 2018. Queries are of each
+# class in training, 0 for as many as shots; "-" is what is no setting of an experiment.
+SETTINGS = (
+    "n_way k_shot inner_lr inner_steps test_steps meta_batch steps n_query first_order".split()
 )
-def test_the_presets_are_the_papers(
-    name, ways, shots, alpha, steps, at_test, batch, iterations, queries, order
-):
-    preset = EXPERIMENTS[name]
-    found = [preset.k_shot, preset.inner_steps, preset.test_steps, preset.meta_batch, preset.steps]
-    assert found == [int(x) for x in (shots, steps, at_test, batch, iterations)]
-    assert (preset.inner_lr, preset.meta_lr, preset.seed) == (float(alpha), 1e-3, 0)
-    assert preset.first_order == (order == "1")
-    if ways != "-":
-        assert (preset.n_way, preset.n_query) == (int(ways), int(queries))
-        if preset.inner_steps:
-            assert preset.test_query == 0
-            assert preset.test_steps == paper.steps(preset.data, preset.setting)
+NUMBERS = """
+    sinusoid                        -    10    0.01  1     1       25    70000      -       False
+    sinusoid-first-order            -    10    0.01  1     1       25    70000      -       True
+    sinusoid-pretrained             -    10    -     -     -       25    70000      -       -
+    sinusoid-oracle                 -    10    -     -     -       25    70000      -       -
+    omniglot                        5    1     0.4   1     3       32    60000      0       False
+    omniglot-5shot                  5    5     0.4   1     3       32    60000      0       False
+    omniglot-first-order            5    1     0.4   1     3       32    60000      0       True
+    omniglot-20way                  20   1     0.1   5     5       16    60000      0       False
+    omniglot-20way-5shot            20   5     0.1   5     5       16    60000      0       False
+    omniglot-mlp                    5    1     0.4   1     3       32    60000      0       False
+    omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
+    omniglot-protonet               5    1     -     -     -       1     20000      5       -
+    omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
+    miniimagenet                    5    1     0.01  5     10      4     60000      15      False
+    miniimagenet-5shot              5    5     0.01  5     10      2     60000      15      False
+    miniimagenet-first-order        5    1     0.01  5     10      4     60000      15      True
+    miniimagenet-5shot-first-order  5    5     0.01  5     10      2     60000      15      True
+    miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
+"""
+NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("name", "numbers"), [(name, numbers) for name, *numbers in NUMBERS])
+def test_the_presets_are_the_papers(name, numbers):
+    preset, config = EXPERIMENTS[name], EXPERIMENTS[name].config()
+    assert [str(config.get(setting, "-")) for setting in SETTINGS] == numbers
+    schedule = preset.schedule
+    if name == "omniglot-reptile":
+        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
+    else:
+        decay = "halving" if name == "omniglot-protonet" else "none"
+        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)
+    assert schedule.seed == 0
+    maml_of_mini = name.startswith("miniimagenet") and name != "miniimagenet-pretrained"
+    assert schedule.clip == (10 if maml_of_mini else 0)
+    if isinstance(preset.method, methods.MAML) and "n_way" in config:
+        assert config["test_query"] == 0
+        assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)
 
 
 def test_every_preset_is_in_the_table_of_numbers():
     assert [row[0] for row in NUMBERS] == list(EXPERIMENTS)
-    assert (Omniglot().split, Omniglot().resize, cli.TEST_TASKS) == ("random", "nearest", 600)
-    photographs = MiniImageNet()
-    assert (photographs.filters, photographs.image_size, photographs.clip) == (32, 84, 10)
-    baselines = MiniImageNetPretrained()  # Ravi & Larochelle 2017
-    assert (baselines.filters, baselines.test_query) == (64, 15)
-    assert baselines.images * baselines.meta_batch == 64
+    assert (Omniglot().split, Omniglot().resize, launch.TEST_TASKS) == ("random", "nearest", 600)
+    assert (MiniImageNet().filters, MiniImageNet().image_size) == (32, 84)
+    baselines = EXPERIMENTS["miniimagenet-pretrained"]  # Ravi & Larochelle 2017
+    assert (baselines.problem.filters, baselines.problem.test_query) == (64, 15)
+    assert baselines.problem.batch * baselines.schedule.meta_batch == 64
+    assert (baselines.method.rates_tried, baselines.method.tuning_tasks) == (RATES, 30)
+    protonet, reptile = (EXPERIMENTS[f"omniglot-{name}"] for name in ("protonet", "reptile"))
+    assert (protonet.problem.train_way, reptile.problem.train_way) == (60, 0)
+    assert reptile.method.inner_batch == 10
+
+
+RATES = (0.5, 0.1, 0.01, 0.001)
 
 
 @pytest.mark.parametrize(
-    ("kind", "count", "norms", "strides"),
+    ("name", "count", "norms", "strides"),
     [
-        (Omniglot, 111_749, 4, [2] * 4),
-        (OmniglotMLP, 246_597, 4, []),
-        (MiniImageNet, 32_645, 4, [1] * 4),
-        (Sinusoid, 1761, 0, []),
+        ("omniglot", 111_749, 4, [2] * 4),
+        ("omniglot-mlp", 246_597, 4, []),
+        ("omniglot-protonet", 111_424, 4, [1] * 4),
+        ("omniglot-reptile", 111_749, 4, [2] * 4),
+        ("miniimagenet", 32_645, 4, [1] * 4),
+        ("sinusoid", 1761, 0, []),
+        ("sinusoid-pretrained", 1761, 0, []),
+        ("sinusoid-oracle", 1841, 0, []),
     ],
 )
-def test_the_networks_are_the_papers(kind, count, norms, strides):
-    model = kind().model
-    params = model.init(np.random.default_rng(0))
+def test_the_networks_are_the_papers(name, count, norms, strides):
+    learner, params = EXPERIMENTS[name].learner, EXPERIMENTS[name].init()
+    model = learner.body if name == "omniglot-protonet" else learner.model
     assert sum(p.size for n, p in params.items() if "batchnorm" not in n) == count
     assert sum(n.endswith("gamma") for n in params) == norms
     assert [layer.stride for layer in model.layers if isinstance(layer, tm.nn.Conv2d)] == strides
 
 
+def test_protonet_compares_vectors_of_64_numbers():
+    learner, params = (
+        EXPERIMENTS["omniglot-protonet"].learner,
+        EXPERIMENTS["omniglot-protonet"].init(),
+    )
+    assert learner.body(params, np.zeros((2, 28, 28, 1), np.float32)).shape == (2, 64)
+
+
 @pytest.mark.parametrize(("kind", "ways"), [(Omniglot, 5), (Omniglot, 20), (MiniImageNet, 5)])
 def test_the_step_on_the_mean_loss_is_alpha_of_the_authors_sum_over_classes(kind, ways):
-    rates = kind(n_way=ways, inner_lr=0.25).rates(dict.fromkeys(("a.weight", "b.gamma", "b.beta")))
-    assert rates == {"a.weight": 0.25 * ways, "b.gamma": 0, "b.beta": 0}
+    problem = kind(n_way=ways)
+    rates, names = problem.rates(0.25), problem.model.names
+    still = {n for n in names if "batchnorm" in n}
+    assert len(still) == 8
+    assert rates == {n: 0 if n in still else 0.25 * ways for n in names}
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_no_two_purposes_and_steps_share_random_numbers(seeds):
     streams = [
-        Omniglot(seed=seed).rng(*which).integers(0, 2**32, 8).tolist()
+        Schedule(seed=seed).rng(*which).integers(0, 2**32, 8).tolist()
         for seed in seeds
         for which in [("weights",), ("val",), ("test",), *[("train", step) for step in (1, 2, 3)]]
     ]
     assert all(a != b for a, b in combinations(streams, 2))
     # nor a validation's known images
-    assert Omniglot().rng("val", 1).integers(0, 2**32, 8).tolist() not in streams
+    assert Schedule().rng("val", 1).integers(0, 2**32, 8).tolist() not in streams
 
 
-@pytest.mark.parametrize("kind", [SinusoidOracle, MiniImageNetPretrained])
-def test_every_step_draws_tasks_of_its_own_as_many_as_asked_for(kind):
-    one = small(kind, meta_batch=3) if kind is MiniImageNetPretrained else kind(meta_batch=3)
+@pytest.mark.parametrize("name", ["sinusoid-oracle", "miniimagenet-pretrained"])
+def test_every_step_draws_tasks_of_its_own_as_many_as_asked_for(name):
+    one = small(name, meta_batch=3)
     x = np.concatenate([one.training_tasks(step).query.x for step in (1, 2, 3, 4)])
     assert len(x) == len(np.unique(x.reshape(len(x), -1), axis=0)) == 12
 
@@ -143,16 +164,13 @@ def test_every_step_draws_tasks_of_its_own_as_many_as_asked_for(kind):
 def test_sinusoids_of_training_validation_and_test_are_not_the_same_nor_of_other_seeds(monkeypatch):
     waves = []  # the oracle is told them
 
-    def watched(experiment, params, tasks, *wanted):
-        blocks = [tasks] if isinstance(tasks, Task) else tasks
+    def watched(learner, params, blocks, score, steps, **_):
         waves.extend(tasks.support.x[:, 0, 1:] for tasks in blocks)
-        return [np.ones((5, 1))] if isinstance(wanted[0], tuple) else np.ones((5, 1))
+        return np.ones((5, len(steps)))
 
-    monkeypatch.setattr(sinusoid, "evaluate", watched)
     monkeypatch.setattr(experiment, "score_tasks", watched)
     for seed in (0, 1):
-        one = SinusoidOracle(seed=seed, meta_batch=5)
-        object.__setattr__(one, "validation_tasks", 5)
+        one = EXPERIMENTS["sinusoid-oracle"].replace(seed=seed, meta_batch=5, validation_tasks=5)
         waves.append(one.training_tasks(1).support.x[:, 0, 1:])
         one.validate({})
         one.test({}, 5)
@@ -165,7 +183,7 @@ def test_characters_are_read_by_the_split_and_the_resizing_of_the_settings(monke
     monkeypatch.setattr(omniglot, "load", lambda data, resize: asked.append(resize))
     monkeypatch.setattr(omniglot, "splits", lambda images, split, data: asked.append(split) or {})
     monkeypatch.setattr(omniglot, "find", lambda data: tmp_path)
-    Omniglot(split="lake", resize="lanczos").load_data(tmp_path)
+    Omniglot(split="lake", resize="lanczos").load(tmp_path)
     assert asked == ["lanczos", "lake"]
 
 
@@ -174,51 +192,72 @@ def test_characters_are_read_by_the_split_and_the_resizing_of_the_settings(monke
     [("random", "train val test"), ("lake", "train"), ("vinyals", "")],
 )
 def test_characters_are_turned_where_their_split_has_no_angles_of_its_own(split, turned):
-    characters = Omniglot(split=split)
-    characters.keep(dict.fromkeys(SPLITS, np.zeros((5, 20, 28, 28, 1), np.uint8)))
+    none = dict.fromkeys(SPLITS, np.zeros((5, 20, 28, 28, 1), np.uint8))
+    characters = Omniglot(split=split).with_images(none)
     assert [s for s in SPLITS if characters.tasks(s).rotate] == turned.split()
+
+
+def test_more_classes_in_training_are_in_training_alone():
+    none = dict.fromkeys(SPLITS, np.zeros((60, 20, 28, 28, 1), np.uint8))
+    problem = EXPERIMENTS["omniglot-protonet"].problem.with_images(none)
+    found = [(source.n_way, source.n_query) for source in map(problem.tasks, SPLITS)]
+    assert found == [(60, 5), (5, 1), (5, 1)]
+    assert problem.n_way == 5 and problem.setting == "5-way 1-shot"
 
 
 # How it is trained
 
 
 @pytest.mark.parametrize("first_order", [False, True])
-@pytest.mark.parametrize("kind", [Sinusoid, OmniglotMLP, MiniImageNet])
+@pytest.mark.parametrize("name", ["sinusoid", "omniglot-mlp", "miniimagenet"])
 def test_the_meta_gradient_is_of_the_rate_the_steps_and_the_order_of_the_settings(
-    kind, first_order
+    name, first_order
 ):
     settings = {"inner_lr": 0.03, "inner_steps": 2, "meta_batch": 2, "first_order": first_order}
-    if kind is MiniImageNet:
+    if name == "miniimagenet":
         settings |= {"clip": 0.0, "n_query": 1}
-    one = kind(**settings) if kind is Sinusoid else small(kind, **settings)
-    params = one.model.init(np.random.default_rng(0))
-    if kind is Sinusoid:  # that the curvature shows, which the small initial weights hide
-        params = {n: tm.tensor(20 * p.data, requires_grad=True) for n, p in params.items()}
-    alpha = 0.03 if kind is Sinusoid else 5 * 0.03
+    one = small(name, **settings)
+    params, problem = one.problem.model.init(np.random.default_rng(0)), one.problem
+    if name == "sinusoid":  # that the curvature shows, which the small initial weights hide
+        params = larger(params)
+    alpha = 0.03 if name == "sinusoid" else 5 * 0.03
     rates = {n: 0 if n.endswith(("gamma", "beta")) else alpha for n in params}
     tasks = one.training_tasks(1)
     found = one.gradient(params, tasks)[1]
     far = []
+
+    def loss(params, x, y):
+        return problem.loss(problem.model(params, x), y)
+
     for order in (first_order, not first_order):
-        loss = tm.maml.meta_loss(one.loss, params, tasks, lr=rates, steps=2, first_order=order)
-        expected = tm.grad(loss, params)
+        value = tm.maml.meta_loss(loss, params, tasks, lr=rates, steps=2, first_order=order)
+        expected = tm.grad(value, params)
         far.append(max(abs(g.numpy() - expected[n].numpy()).max() for n, g in found.items()))
     size = max(abs(g.numpy()).max() for g in found.values())
     assert far[0] < 1e-4 * size < 1e-2 * size < far[1]
 
 
-def test_a_training_is_adam_at_the_meta_rate_from_the_weights_of_the_seed(tmp_path):
-    one, run = Sinusoid(steps=3, seed=3, meta_lr=0.02, meta_batch=2), Run(tmp_path / "run")
-    for name in ("log_every", "validate_every"):
-        object.__setattr__(one, name, 3)
+def test_the_losses_are_the_papers():
+    assert Sinusoids().loss is tm.nn.mse_loss and Omniglot().loss is tm.nn.cross_entropy
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [("adam", "none"), ("sgd", "linear")])
+def test_a_training_is_of_the_optimiser_and_the_rate_from_the_weights_of_the_seed(
+    tmp_path, optimizer, decay
+):
+    settings = {"optimizer": optimizer, "decay": decay, "log_every": 3, "validate_every": 3}
+    one = EXPERIMENTS["sinusoid"].replace(steps=3, seed=3, meta_lr=0.02, meta_batch=2, **settings)
+    run = Run(tmp_path / "run")
     run.start({})
     reached = train(one, run, progress=False)
-    params, adam = one.model.init(one.rng("weights")), tm.optim.Adam(0.02)
-    state, losses = adam.init(params), []
+    params, losses = one.problem.model.init(one.schedule.rng("weights")), []
+    kind = {"adam": tm.optim.Adam, "sgd": tm.optim.SGD}[optimizer]
+    state = kind(0.02).init(params)
     for step in (1, 2, 3):
         loss, gradient = one.gradient(params, one.training_tasks(step))
         losses.append(float(loss))
-        params, state = adam.update(params, gradient, state)
+        rate = 0.02 if decay == "none" else 0.02 * (4 - step) / 3
+        params, state = kind(rate).update(params, gradient, state)
     for name, p in params.items():
         np.testing.assert_allclose(reached.params[name].numpy(), p.numpy(), rtol=1e-5, atol=1e-7)
     (row,) = run.read_metrics()
@@ -249,158 +288,197 @@ def split_of(x):
     return {value: split for split, value in COLOUR.items()}[colour]
 
 
+def small(name, **settings):
+    """The experiment with small images and few tasks, and small networks where it has a choice."""
+    found = EXPERIMENTS[name].replace(validation_tasks=3)
+    if name.startswith("miniimagenet"):
+        found = found.replace(image_size=16, filters=2)
+    if name == "miniimagenet-pretrained":
+        found = found.replace(tuning_tasks=3)
+    if name == "omniglot-protonet":
+        found = found.replace(train_way=6)
+    found = found.replace(**settings)
+    if not found.problem.needs_data:
+        return found
+    images = coloured(16, 3) if name.startswith("miniimagenet") else coloured(28, 1)
+    return replace(found, problem=found.problem.with_images(images))
+
+
+def larger(params):
+    """Weights that a step of gradient descent changes the output of."""
+    return {n: tm.tensor(20 * p.numpy(), requires_grad=True) for n, p in params.items()}
+
+
 @pytest.fixture
 def read(monkeypatch):
     """Every use of tasks for a score, in order: by what, the rate, and of which split."""
     uses = []
 
-    def watched(experiment, params, blocks, *wanted):
+    def watched(learner, params, blocks, score, **options):
         blocks = list(blocks)
         for tasks in blocks:
             assert split_of(tasks.support.x) == split_of(tasks.query.x)
-            use = type(experiment).__name__, experiment.inner_lr, split_of(tasks.query.x)
+            use = type(learner).__name__, getattr(learner, "lr", None), split_of(tasks.query.x)
             if use not in uses[-1:]:
                 uses.append(use)
-        return score_tasks(experiment, params, blocks, *wanted)
+        return score_tasks(learner, params, blocks, score, **options)
 
-    for module in (experiment, classification, baselines):
+    for module in (experiment, methods):
         monkeypatch.setattr(module, "score_tasks", watched)
     return uses
 
 
-def small(kind, **settings):
-    if issubclass(kind, MiniImageNet):
-        settings = {"image_size": 16, "filters": 2} | settings
-    found = kind(**settings)
-    for name in ("validation_tasks", "tuning_tasks"):
-        object.__setattr__(found, name, 3)
-    found.keep(coloured(16, 3) if issubclass(kind, MiniImageNet) else coloured(28, 1))
-    return found
-
-
-@pytest.mark.parametrize("kind", [Omniglot, OmniglotMLP, MiniImageNet])
-def test_training_validation_and_test_read_each_their_own_classes(kind, read):
-    one = small(kind)
+@pytest.mark.parametrize(
+    "name", ["omniglot", "omniglot-mlp", "omniglot-protonet", "omniglot-reptile", "miniimagenet"]
+)
+def test_training_validation_and_test_read_each_their_own_classes(name, read):
+    one = small(name)
     tasks = one.training_tasks(1)
     assert split_of(tasks.support.x) == split_of(tasks.query.x) == "train"
-    params = one.model.init(one.rng("weights"))
+    params = one.init()
     one.validate(params)
-    assert read == [(kind.__name__, one.inner_lr, "val")]
+    learner = type(one.learner).__name__, getattr(one.learner, "lr", None)
+    assert read == [(*learner, "val")]
     one.test(params, 3)
-    assert read[1:] == [(kind.__name__, one.inner_lr, "test")]
+    assert read[1:] == [(*learner, "test")]
 
 
 def test_the_baselines_learn_of_train_are_tuned_on_val_and_tested_on_test(read, monkeypatch):
-    one, known, pixels = small(MiniImageNetPretrained, test_steps=2), [], []
-    batches, pixel_means = baselines.TrainingBatches, baselines._pixel_means
+    one, known = small("miniimagenet-pretrained", test_steps=2), []
 
     def watched_batches(images, size):
         known.append((split_of(np.array(images) / 255), size))
-        return batches(images, size)
+        return TrainingBatches(images, size)
 
-    def watched_pixels(tasks):
-        pixels.append(split_of(tasks.query.x))
-        return pixel_means(tasks)
-
-    monkeypatch.setattr(baselines, "TrainingBatches", watched_batches)
-    monkeypatch.setattr(baselines, "_pixel_means", watched_pixels)
+    for module in (classification, methods):
+        monkeypatch.setattr(module, "TrainingBatches", watched_batches)
     assert split_of(one.training_tasks(1).query.x) == "train"
-    params = one.model.init(one.rng("weights"))
+    params = one.init()
     assert params["linear1.bias"].shape == (6,)  # all training classes
     one.validate(params)
-    assert read == [("MiniImageNetPretrained", one.inner_lr, "val")]
+    assert read == [("NearestNeighbour", None, "val")]
     results = one.test(params, 3)
-    tuning = [("FineTuning", rate, "val") for rate in (0.5, 0.1, 0.01, 0.001)]
-    for start in (1, 7):  # one shot, five shots
-        *tuned, nearest, last = read[start : start + 6]
-        assert tuned == tuning and nearest == ("MiniImageNetPretrained", one.inner_lr, "test")
-        assert last[0] == "FineTuning" and last[2] == "test"
-        assert f" {last[1]:g} ({1 if start == 1 else 5}-shot)" in results["protocol"]
-    assert len(read) == 13 and set(pixels) == {"test"}
+    tuning, tests = read[1:9], read[9:]
+    assert tuning == [("Pretrained", rate, "val") for rate in RATES] * 2
+    for shots, (pixels, nearest, tuned) in zip((1, 5), (tests[:3], tests[3:])):
+        assert pixels == ("ProtoNet", None, "test") and nearest == (
+            "NearestNeighbour",
+            None,
+            "test",
+        )
+        assert tuned[0] == "Pretrained" and tuned[2] == "test"
+        assert f" {tuned[1]:g} ({shots}-shot)" in results["protocol"]
+    assert len(read) == 15
     assert known == [("train", 16), *[("train", 64)] * 3]
 
 
 def test_the_baselines_take_tasks_of_their_shots_and_of_the_settings(monkeypatch):
-    one = small(MiniImageNetPretrained, seed=4, n_way=3, test_query=2, test_steps=1)
-    tuned = one._fine_tuning(k_shot=5, inner_lr=0.1)
-    assert tuned.config().items() <= (one.config() | {"k_shot": 5, "inner_lr": 0.1}).items()
-    object.__setattr__(one, "rates_tried", (0.1,))
-    supports = []
+    settings = {"seed": 4, "n_way": 3, "test_query": 2, "test_steps": 1, "rates_tried": (0.1,)}
+    one, supports = small("miniimagenet-pretrained", **settings), []
 
-    def scores(experiment, params, blocks, *wanted):
-        supports.extend(tasks.support.y.shape for tasks in blocks)
-        return [np.ones((3, 1)) for _ in wanted]
+    def scores(learner, params, blocks, score, **options):
+        assert options["steps"] in ([1], (0,))
+        for tasks in blocks:
+            supports.append((split_of(tasks.support.x), *tasks.support.y.shape))
+            split, n, size = supports[-1]
+            problem = one.problem.replace(k_shot=size // 3)
+            (expected,) = problem.blocks(split, Schedule(seed=4).rng(split), n)
+            np.testing.assert_array_equal(tasks.query.x, expected.query.x)
+            assert tasks.query.y.shape == (3, 6)
+        return np.ones((3, 1))
 
-    def pixels(tasks):
-        supports.append(tasks.support.y.shape)
-        return np.ones(3)
-
-    monkeypatch.setattr(baselines, "score_tasks", scores)
-    monkeypatch.setattr(baselines, "_pixel_means", pixels)
-    one.test(one.model.init(one.rng("weights")), 3)
-    # the rate; the test by pixels, nearest neighbours and fine-tuning
-    assert supports == [(3, 3)] * 4 + [(3, 15)] * 4
+    for module in (experiment, methods):
+        monkeypatch.setattr(module, "score_tasks", scores)
+    one.test(one.init(), 3)
+    # the rates; the tests by pixels, nearest neighbours and fine-tuning twice
+    assert supports == [
+        ("val", 3, 3),
+        ("val", 3, 15),
+        *[("test", 3, 3)] * 4,
+        *[("test", 3, 15)] * 4,
+    ]
 
 
 def test_the_rate_is_the_one_that_is_best_on_validation_by_the_support(monkeypatch):
-    one, accuracy = small(MiniImageNetPretrained), {0.5: 0.3, 0.1: 0.4, 0.01: 0.6, 0.001: 0.5}
+    one, accuracy = small("miniimagenet-pretrained"), dict(zip(RATES, (0.3, 0.4, 0.6, 0.5)))
 
-    def fine_tune(candidate, params, blocks):
-        by_query = [[1 - accuracy[candidate.inner_lr]]] * 2
-        by_support = [
-            [accuracy[candidate.inner_lr]],
-            [np.nan if candidate.inner_lr == 0.01 else 0.5],
-        ]
-        return [summarise(np.array(scores)) for scores in (by_query, by_support)]
+    def scores(learner, params, blocks, score, **options):
+        right = accuracy[learner.lr] if learner.inductive else 1 - accuracy[learner.lr]
+        return np.array([[right], [np.nan if learner.lr == 0.01 else 0.5]])
 
-    monkeypatch.setattr(type(one), "_fine_tune", lambda self, *args: fine_tune(*args))
+    monkeypatch.setattr(methods, "score_tasks", scores)
     # 0.01 is better, but one task of it diverged
-    assert one._tuned(1, {}).inner_lr == 0.001
+    assert one.method.tuned(one.problem, one.init(), one.schedule) == 0.001
 
 
-def test_a_step_of_fine_tuning_moves_every_parameter_by_the_mean_loss(monkeypatch):
-    one = small(MiniImageNetPretrained, test_steps=1, seed=4)
-    params = one.model.init(np.random.default_rng(5))
-    tuned = one._fine_tuning(k_shot=5, inner_lr=0.1)
-    tasks = tuned.tasks("test").sample(np.random.default_rng(6), 2)
-    adapted = {}
+def fine_tuning(one, params, inductive=False):
+    """The learner of rate 0.1, and its parameters before."""
+    return one.method.fine_tuning(one.problem, params, one.schedule, 0.1, inductive)
 
-    def score(self, params, support, query):
-        adapted.update(params)
-        return np.zeros(len(query.y))
 
-    monkeypatch.setattr(baselines.FineTuning, "score", score)
-    monkeypatch.setattr(baselines.FineTuning, "inductive_score", score)
-    object.__setattr__(tuned, "test_chunk", 2)
-    one._fine_tune(tuned, params, [tasks])
-    fresh = tuned.model.init(one.rng("weights"))
+@pytest.mark.parametrize("inductive", [False, True])
+def test_a_step_of_fine_tuning_moves_every_parameter_by_the_mean_loss(inductive):
+    one = small("miniimagenet-pretrained", test_steps=1, seed=4).replace(k_shot=5)
+    params = one.problem.model.init(np.random.default_rng(5))
+    tasks = one.problem.tasks("test").sample(np.random.default_rng(6), 2)
+    learner, start = fine_tuning(one, params, inductive)
+    fresh = one.problem.network(5).init(one.schedule.rng("weights"))
+    assert start.keys() == fresh.keys() == params.keys()
+    called = []
+
+    class Watched(tm.nn.Layer):
+        statistics = learner.model.statistics
+
+        def __call__(self, given, x):
+            called.append(given)
+            return learner.model(given, x)
+
+    replace(learner, model=Watched()).predict(start, tasks.support, tasks.query.x)
+    adapted = called[-1]
+    assert any(name.endswith("var") for name in adapted) == inductive
     for t in range(2):
-        start = {
+        given = {
             n: tm.tensor(
-                fresh[n].data if n.startswith("linear") else params[n].data, requires_grad=True
+                fresh[n].numpy() if n.startswith("linear") else params[n].numpy(),
+                requires_grad=True,
             )
             for n in params
         }
-        logits = tuned.model(start, tasks.support.x[t])
+        logits = learner.model(given, tasks.support.x[t])
         loss = np.mean(tm.nn.cross_entropy(logits, tasks.support.y[t]))
         assert len(tasks.support.y[t]) == 25
-        for name, gradient in tm.grad(loss, start).items():
-            expected = start[name].data - np.float32(0.1) * gradient.numpy()
+        for name, gradient in tm.grad(loss, given).items():
+            expected = given[name].data - np.float32(0.1) * gradient.numpy()
             np.testing.assert_allclose(adapted[name].numpy()[t], expected, rtol=1e-3, atol=1e-5)
     assert any(name.endswith("gamma") for name in adapted)
 
 
+def nearest(one, params, tasks):
+    """The accuracy of the nearest neighbour on tasks."""
+    trial = one.method.validation(one.problem, params, one.schedule)
+    return score_tasks(trial.learner, trial.params, [tasks], one.problem.score).mean()
+
+
+def test_nearest_neighbours_find_copies_of_the_support():
+    one = small("miniimagenet-pretrained")
+    params = one.problem.model.init(np.random.default_rng(0))
+    tasks = one.problem.tasks("test").sample(np.random.default_rng(0), 3)
+    copies = tasks._replace(query=Batch(tasks.support.x[:, ::-1], tasks.support.y[:, ::-1]))
+    assert nearest(one, params, copies) == 1
+    other = Batch(copies.query.x, (copies.query.y + 1) % 5)
+    assert nearest(one, params, copies._replace(query=other)) == 0
+
+
 def test_the_nearest_neighbour_of_a_query_does_not_depend_on_the_others():
-    one = small(MiniImageNetPretrained)
-    params = one.model.init(np.random.default_rng(1))
-    tasks = one.tasks("test").sample(np.random.default_rng(2), 2)
-    whole = one._nearest(params, [tasks])["mean"][0]
+    one = small("miniimagenet-pretrained")
+    params = one.problem.model.init(np.random.default_rng(1))
+    tasks = one.problem.tasks("test").sample(np.random.default_rng(2), 2)
+    whole = nearest(one, params, tasks)
     alone = [
-        one._nearest(params, [tasks._replace(query=Batch(*[a[:, i : i + 1] for a in tasks.query]))])
+        nearest(one, params, tasks._replace(query=Batch(*[a[:, i : i + 1] for a in tasks.query])))
         for i in range(tasks.query.y.shape[1])
     ]
-    assert 0 < whole < 1
-    assert np.mean([curve["mean"][0] for curve in alone]) == pytest.approx(whole)
+    assert 0 < whole < 1 and np.mean(alone) == pytest.approx(whole)
 
 
 def test_given_statistics_leave_gamma_and_beta():
@@ -411,40 +489,32 @@ def test_given_statistics_leave_gamma_and_beta():
 
 
 def test_the_nearest_neighbour_is_told_by_the_features_below_the_last_layer():
-    one = small(MiniImageNetPretrained)
-    params = one.model.init(np.random.default_rng(1))
-    other = {n: p for n, p in one.model.init(np.random.default_rng(2)).items() if "linear" in n}
-    tasks = one.tasks("test").sample(np.random.default_rng(2), 20)
-    assert one._nearest(params | other, [tasks]) == one._nearest(params, [tasks])
+    one = small("miniimagenet-pretrained")
+    params, other = (one.problem.model.init(np.random.default_rng(i)) for i in (1, 2))
+    other = {n: p for n, p in other.items() if "linear" in n}
+    tasks = one.problem.tasks("test").sample(np.random.default_rng(2), 20)
+    assert nearest(one, params | other, tasks) == nearest(one, params, tasks)
 
 
 def test_batches_of_training_images_hold_every_image_of_every_class():
     images = [np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1) + 20 * n for n in (2, 4)]
-    drawn = baselines.TrainingBatches(images, 16).sample(np.random.default_rng(0), 50).query
+    drawn = TrainingBatches(images, 16).sample(np.random.default_rng(0), 50).query
     values = np.rint(drawn.x * 255).astype(int)[..., 0, 0, 0]
     assert set(values[drawn.y == 0]) == {40, 41} and set(values[drawn.y == 1]) == {80, 81, 82, 83}
-
-
-@pytest.mark.parametrize(("size", "side"), [(84, 21), (42, 21), (62, 31), (40, 40), (16, 16)])
-def test_class_means_of_pixels_know_colours(size, side):
-    x = np.zeros((1, 4, size, size, 3), np.float32)
-    x[0, :, ..., 0] = np.array([0.1, 0.4, 0.7, 0.9])[:, None, None]
-    y = np.array([[0, 1, 2, 3]])
-    right, wrong = (Task(Batch(x, y), Batch(x[:, ::-1], labels)) for labels in (y[:, ::-1], y))
-    assert baselines._pixel_means(right) == [1.0] and baselines._pixel_means(wrong) == [0.0]
-    assert baselines._shrunk(x[0]).shape == (4, side * side * 3)
-    assert baselines._side(size) == side
 
 
 # What is reported of the scores
 
 
-@pytest.mark.parametrize(("kind", "steps"), [(Omniglot, 1), (Omniglot, 3), (MiniImageNet, 10)])
-def test_the_row_of_a_result_is_the_curve_at_the_steps_of_the_test(kind, steps):
-    one = small(kind, test_steps=steps, inner_lr=0.05)
-    results = one.test(one.model.init(np.random.default_rng(0)), 8)
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("omniglot", 1), ("omniglot", 3), ("miniimagenet", 10), ("omniglot-reptile", 12)],
+)
+def test_the_row_of_a_result_is_the_curve_at_the_steps_of_the_test(name, steps):
+    one = small(name, test_steps=steps, inner_lr=0.05)
+    results = one.test(one.problem.model.init(np.random.default_rng(0)), 8)
     curve = results["curves"]["5-way 1-shot"]
-    assert len(curve["mean"]) == 11 and len(set(curve["mean"])) > 2
+    assert len(curve["mean"]) == max(steps, 10) + 1 and len(set(curve["mean"])) > 2
     row = results["rows"][0]
     assert row["steps"] == steps and row["batch_norm"] == "query batch"
     for key in ("mean", "ci95", "diverged"):
@@ -452,111 +522,134 @@ def test_the_row_of_a_result_is_the_curve_at_the_steps_of_the_test(kind, steps):
     assert results["rows"][1]["batch_norm"] == "support batch"
     # the paper's number stays at the paper's steps
     (at,) = results["paper"]["5-way 1-shot"]
-    assert at == {Omniglot: 3, MiniImageNet: 10}[kind]
+    assert at == {"omniglot": 3, "miniimagenet": 10}.get(name, steps)
+
+
+@pytest.mark.parametrize("name", ["omniglot", "omniglot-protonet"])
+def test_the_rows_are_of_the_learner_by_both_kinds_of_statistics(name):
+    one = small(name, n_way=3)
+    params = one.init()
+    rows = one.test(params, 8)["rows"]
+    kinds = [("query batch", False), ("support batch", True)]
+    for row, (kind, inductive) in zip(rows, kinds, strict=True):
+        blocks = one.problem.blocks("test", Schedule().rng("test"), 8)
+        learner = replace(one.learner, inductive=inductive)
+        right = []
+        for support, query in blocks:
+            said = learner.predict(params, support, query.x).numpy()
+            right.append(said.argmax(-1) == query.y)
+        assert row["batch_norm"] == kind
+        assert row["mean"] == pytest.approx(np.concatenate(right).mean())
+    assert rows[0]["mean"] != rows[1]["mean"]
 
 
 def test_validation_and_the_inductive_row_are_after_the_steps_of_the_test_too(monkeypatch):
-    def score(self, params, support, query):  # unlike accuracies never twice the same
-        return self.loss(params, *query).numpy()
-
-    monkeypatch.setattr(MiniImageNet, "score", score)
-    one = small(MiniImageNet, test_steps=3, inner_steps=2, inner_lr=0.05)
-    params = one.model.init(np.random.default_rng(0))
-    for wanted, split, found in (
-        (one.score, "val", one.validate(params)[0]),
-        (one.inductive_score, "test", one.test(params, 3)["rows"][1]["mean"]),
+    # unlike accuracies never twice the same
+    monkeypatch.setattr(Classification, "score", staticmethod(tm.nn.cross_entropy))
+    one = small("miniimagenet", test_steps=3, inner_steps=2, inner_lr=0.05)
+    params = one.problem.model.init(np.random.default_rng(0))
+    for inductive, split, found in (
+        (False, "val", one.validate(params)[0]),
+        (True, "test", one.test(params, 3)["rows"][1]["mean"]),
     ):
-        (scores,) = score_tasks(one, params, one.blocks(split, 3), (wanted, range(5)))
+        blocks = one.problem.blocks(split, one.schedule.rng(split), 3)
+        learner = replace(one.learner, inductive=inductive)
+        scores = score_tasks(learner, params, blocks, one.problem.score, steps=range(5))
         assert np.isclose(scores.mean(0), found, rtol=1e-6).tolist() == [0, 0, 0, 1, 0]
 
 
 def test_fine_tuning_has_a_row_for_each_kind_of_statistics(monkeypatch):
-    one = small(MiniImageNetPretrained, test_steps=1)
-    object.__setattr__(one, "rates_tried", (0.1,))
-    for name, value in (("score", 0.25), ("inductive_score", 0.75)):
-        score = lambda self, params, support, query, value=value: np.full(len(query.y), value)
-        monkeypatch.setattr(baselines.FineTuning, name, score)
-    rows = one.test(one.model.init(one.rng("weights")), 3)["rows"]
+    one = small("miniimagenet-pretrained", test_steps=1, rates_tried=(0.1,))
+
+    def scores(learner, params, blocks, score, steps, **_):
+        return np.full((3, len(steps)), 0.75 if getattr(learner, "inductive", False) else 0.25)
+
+    monkeypatch.setattr(experiment, "score_tasks", scores)
+    rows = one.test(one.init(), 3)["rows"]
     found = [(r["batch_norm"], r["mean"]) for r in rows if r["method"] == "Fine-tuning"]
     assert found == [("query batch", 0.25), ("support batch", 0.75)] * 2
 
 
-def test_scores_are_of_every_task_after_every_step_from_the_same_start():
-    one = Sinusoid(inner_lr=0.02)
-    object.__setattr__(one, "test_chunk", 2)
-    params = one.model.init(np.random.default_rng(0))
-    params = {n: tm.tensor(20 * p.data, requires_grad=True) for n, p in params.items()}
-    tasks = one.tasks("test", 5).sample(np.random.default_rng(0), 3)
-    found = sinusoid.evaluate(one, params, tasks, 3)
+def test_scores_are_of_every_task_after_every_step_from_the_same_start(monkeypatch):
+    monkeypatch.setattr(Sinusoids, "test_chunk", 2)
+    one = EXPERIMENTS["sinusoid"].replace(inner_lr=0.02, k_shot=5)
+    params = larger(one.init())
+    tasks = one.problem.tasks("test").sample(np.random.default_rng(0), 3)
+    found = evaluate(one, params, tasks, 3)
     assert found.shape == (3, 4)
     for t in range(3):
         support, query = (Batch(*[a[t] for a in batch]) for batch in tasks)
+        loss = one.learner.task_loss
         for steps in range(4):
-            adapted = tm.maml.adapt(one.loss, params, support, lr=0.02, steps=steps)
-            assert found[t, steps] == pytest.approx(one.loss(adapted, *query).item(), rel=1e-4)
+            adapted = tm.maml.adapt(loss, params, support, lr=0.02, steps=steps)
+            assert found[t, steps] == pytest.approx(loss(adapted, *query).item(), rel=1e-4)
 
 
 def test_one_answer_that_is_no_number_makes_no_accuracy_of_the_task():
     logits = np.zeros((2, 4, 5))
     logits[1, 2, 3] = np.nan
-    one = Omniglot()
-    one.__dict__["model"] = lambda params, x: tm.tensor(logits)
-    scores = one.score({}, None, Batch(None, np.zeros((2, 4), int)))
+    scores = Omniglot().score(logits, np.zeros((2, 4), int))
     np.testing.assert_array_equal(scores, [1, np.nan])
 
 
 def test_the_error_of_a_sinusoid_is_the_mean_square_over_its_query():
-    one = Sinusoid()
-    zero = {n: 0 * p for n, p in one.model.init(np.random.default_rng(0)).items()}
-    tasks = one.tasks("test", 5).sample(np.random.default_rng(0), 3)
+    one = EXPERIMENTS["sinusoid"].replace(k_shot=5)
+    zero = {n: 0 * p for n, p in one.init().items()}
+    tasks = one.problem.tasks("test").sample(np.random.default_rng(0), 3)
     expected = (tasks.query.y**2).mean((1, 2))
-    np.testing.assert_allclose(sinusoid.evaluate(one, zero, tasks, 0)[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(evaluate(one, zero, tasks, 0)[:, 0], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [Sinusoid, SinusoidOracle])
-def test_a_network_that_is_far_from_every_sinusoid_has_diverged(kind):
-    one = kind()
-    params = {n: 0 * p for n, p in one.model.init(np.random.default_rng(0)).items()}
+@pytest.mark.parametrize("name", ["sinusoid", "sinusoid-oracle"])
+def test_a_network_that_is_far_from_every_sinusoid_has_diverged(name):
+    one = EXPERIMENTS[name].replace(validation_tasks=3)
+    params = {n: 0 * p for n, p in one.init().items()}
     params["linear3.bias"] = params["linear3.bias"] + 30  # ten steps bring it back to no 20
-    object.__setattr__(one, "validation_tasks", 3)
     assert one.validate(params)[1] == 3
     assert [row["diverged"] for row in one.test(params, 3)["rows"]] == [3] * 9
 
 
 def test_the_tasks_of_a_test_come_in_blocks_and_are_all_different():
-    one = small(MiniImageNet)
-    blocks = list(one.blocks("test", 25))
-    assert [len(tasks.support.x) for tasks in blocks] == [10, 10, 5]
-    tasks = np.concatenate([tasks.support.x for tasks in blocks])
+    one = small("miniimagenet")
+
+    def draw():
+        return list(one.problem.blocks("test", one.schedule.rng("test"), 25))
+
+    assert [len(tasks.support.x) for tasks in draw()] == [10, 10, 5]
+    tasks, again = (np.concatenate([t.support.x for t in blocks]) for blocks in (draw(), draw()))
     assert len(np.unique(tasks.reshape(25, -1), axis=0)) == 25
-    again = np.concatenate([tasks.support.x for tasks in one.blocks("test", 25)])
     np.testing.assert_array_equal(tasks, again)
 
 
-@pytest.mark.parametrize("kind", [Omniglot, MiniImageNetPretrained])
-def test_a_network_that_is_not_finite_has_no_accuracy(kind):
-    one = small(kind, test_steps=1)
-    params = {n: tm.tensor(p.data * np.nan) for n, p in one.model.init(one.rng("weights")).items()}
+@pytest.mark.parametrize(
+    "name", ["omniglot", "omniglot-protonet", "omniglot-reptile", "miniimagenet-pretrained"]
+)
+def test_a_network_that_is_not_finite_has_no_accuracy(name):
+    one = small(name)
+    few = {"test_steps": 1, "rates_tried": (0.1, 0.01)}
+    one = one.replace(**{n: v for n, v in few.items() if hasattr(one.method, n)})
+    params = {n: tm.tensor(p.data * np.nan) for n, p in one.init().items()}
     assert one.validate(params)[1] == 3
-    object.__setattr__(one, "rates_tried", (0.1, 0.01))
-    for row in one.test(params, 4)["rows"]:
+    results = one.test(params, 4)
+    for row in results["rows"]:
         if "pixels" not in row["method"]:
             assert row["diverged"] == 4 and np.isnan(row["mean"])
-    assert "(4 diverged)" in one.table(one.test(params, 4))
+    assert "(4 diverged)" in table(one.problem, results)
 
 
 def test_each_number_of_points_is_tested_with_its_own_rate_and_its_own_tasks(monkeypatch):
     used = []
 
-    def evaluate(experiment, params, tasks, steps):
-        used.append((experiment.inner_lr, tasks.support.x.shape[1], tasks.query.x.shape[1]))
-        return np.ones((len(tasks.support.x), steps + 1))
+    def scores(learner, params, blocks, score, steps, **_):
+        (tasks,) = blocks
+        used.append((learner.lr, tasks.support.x.shape[1], tasks.query.x.shape[1]))
+        return np.ones((2, len(steps)))
 
-    monkeypatch.setattr(sinusoid, "evaluate", evaluate)
+    monkeypatch.setattr(experiment, "score_tasks", scores)
     for name, rates in (
         ("sinusoid", [0.01] * 3),
         ("sinusoid-pretrained", [0.01, 0.02, 0.02]),
-        ("sinusoid-oracle", [0.01] * 3),
+        ("sinusoid-oracle", [0] * 3),
     ):
         used.clear()
         EXPERIMENTS[name].test({}, 2)
@@ -573,14 +666,14 @@ def test_each_number_of_points_is_tested_with_its_own_rate_and_its_own_tasks(mon
     ],
 )
 def test_sinusoids_are_reported_after_1_5_and_10_steps_beside_the_paper(name, printed, monkeypatch):
-    def scores(experiment, params, tasks, steps):
-        return np.stack([np.arange(steps + 1.0)] * 2)
+    def scores(learner, params, blocks, score, steps, **_):
+        return np.stack([np.array(steps, float)] * 2)
 
-    monkeypatch.setattr(sinusoid, "evaluate", scores)
+    monkeypatch.setattr(experiment, "score_tasks", scores)
     results = EXPERIMENTS[name].test({}, 2)
     found = [(row["setting"], row["steps"], row["mean"]) for row in results["rows"]]
-    none = name == "sinusoid-oracle"  # takes no step
-    assert found == [(f"K = {k}", i, 0 if none else i) for k in (5, 10, 20) for i in (1, 5, 10)]
+    assert found == [(f"K = {k}", i, i) for k in (5, 10, 20) for i in (1, 5, 10)]
+    assert [curve["mean"] for curve in results["curves"].values()] == [[*range(11)]] * 3
     assert results["paper"] == printed
 
 
@@ -594,6 +687,8 @@ def test_sinusoids_are_reported_after_1_5_and_10_steps_beside_the_paper(name, pr
         ("omniglot-20way-5shot", 5, 98.9),
         ("omniglot-mlp", 3, 89.7),
         ("omniglot-mlp-5shot", 3, 97.5),
+        ("omniglot-protonet", 0, 98.8),
+        ("omniglot-reptile", 50, 97.68),
         ("miniimagenet", 10, 48.70),
         ("miniimagenet-5shot", 10, 63.11),
         ("miniimagenet-first-order", 10, 48.07),
@@ -603,61 +698,95 @@ def test_sinusoids_are_reported_after_1_5_and_10_steps_beside_the_paper(name, pr
 def test_a_curve_of_images_has_the_papers_number_at_the_papers_step(
     name, step, printed, monkeypatch
 ):
-    def scores(experiment, params, blocks, *wanted):
-        return [np.ones((2, len(steps))) for _, steps in wanted]
+    def scores(learner, params, blocks, score, steps, **_):
+        return np.ones((2, len(steps)))
 
-    monkeypatch.setattr(classification, "score_tasks", scores)
-    one = replace(EXPERIMENTS[name])
-    one.hold(dict.fromkeys(SPLITS, ()))
+    monkeypatch.setattr(experiment, "score_tasks", scores)
+    one = EXPERIMENTS[name].replace(images=Images(dict.fromkeys(SPLITS, ())))
     found = one.test({}, 2)["paper"]
-    assert found == ({one.setting: {step: pytest.approx(printed / 100)}} if printed else {})
+    assert found == ({one.problem.setting: {step: pytest.approx(printed / 100)}} if printed else {})
 
 
-@pytest.mark.parametrize(("k", "rate"), [(5, 0.01), (10, 0.02)])
-def test_the_picture_of_the_baseline_is_by_the_rate_of_its_test(k, rate):
-    one = EXPERIMENTS["sinusoid-pretrained"]
-    params = one.model.init(np.random.default_rng(0))
-    params = {n: tm.tensor(20 * p.data, requires_grad=True) for n, p in params.items()}
-    support, _ = one.tasks("test", k).sample(np.random.default_rng(0), 1)
-    support, x = Batch(support.x[0], support.y[0]), np.linspace(-5, 5, 9, dtype=np.float32)[:, None]
-    for steps, found in one._fits(params, support, x, k).items():
-        adapted = tm.maml.adapt(one.loss, params, support, lr=rate, steps=steps)
-        expected = one.model(adapted, x).numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draw the fits of an experiment with some parameters; returns what each picture shows."""
+    shown = []
+    monkeypatch.setattr(
+        sinusoid.plots,
+        "sinusoid_fits",
+        lambda points, fits, truth, ax: shown.append((points, fits)),
+    )
+    monkeypatch.setattr(
+        sinusoid.plots, "save", lambda path, draw, **_: draw([MagicMock() for _ in range(6)])
+    )
+
+    def draw(one, params):
+        shown.clear()
+        one.problem.figures(MagicMock(), one.method, params, one.schedule.rng)
+        return shown
+
+    return draw
 
 
-def test_the_picture_of_the_oracle_is_of_the_wave_that_it_is_told():
-    one = SinusoidOracle()
-    params = one.model.init(np.random.default_rng(0))
-    params = {n: 20 * p for n, p in params.items()}
-    support, query = (Batch(b.x[0], b.y[0]) for b in one.training_tasks(1))
-    found = one._fits(params, support, query.x[:, :1], 10)[0]
-    np.testing.assert_allclose(found, one.model(params, query.x).numpy(), rtol=1e-5)
+@pytest.mark.parametrize(
+    ("name", "rates"), [("sinusoid", (0.03, 0.03)), ("sinusoid-pretrained", (0.01, 0.02))]
+)
+def test_the_pictures_are_of_test_tasks_by_the_rates_of_the_test(name, rates, drawn):
+    one = EXPERIMENTS[name]
+    one = one.replace(inner_lr=0.03) if name == "sinusoid" else one
+    params, model = larger(one.init()), one.problem.model
+    x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
+
+    def loss(params, x, y):
+        return tm.nn.mse_loss(model(params, x), y)
+
+    shown = drawn(one, params)
+    assert len(shown) == 6
+    for i, (support, fits) in enumerate(shown):
+        k, rate = ((5, 10)[i // 3], rates[i // 3])
+        assert support.x.shape == (k, 1) and list(fits) == [0, 1, 10]
+        tasks = one.problem.replace(k_shot=k).tasks("test").sample(Schedule().rng("test"), 3)
+        np.testing.assert_array_equal(support.y, tasks.support.y[i % 3])
+        for steps, found in fits.items():
+            adapted = tm.maml.adapt(loss, params, support, lr=rate, steps=steps)
+            np.testing.assert_allclose(found, model(adapted, x).numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_picture_of_the_oracle_is_of_the_wave_that_it_is_told(drawn):
+    one = EXPERIMENTS["sinusoid-oracle"]
+    params = larger(one.init())
+    shown = drawn(one, params)
+    told = one.problem.replace(k_shot=10).tasks("test").sample(Schedule().rng("test"), 3)
+    for i in range(3):
+        points, fits = shown[3 + i]
+        assert points.x.shape == (10, 1) and list(fits) == [0]
+        x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
+        wave = np.broadcast_to(told.support.x[i, :1, 1:], (200, 2))
+        expected = one.problem.model(params, np.concatenate([x, wave], -1)).numpy()
+        np.testing.assert_allclose(fits[0], expected, rtol=1e-5)
 
 
 def test_train_and_evaluate_test_the_trained_network_as_asked(monkeypatch, tmp_path):
     tested = []
 
-    def test(self, params, n_tasks):
+    def test(self, params, n_tasks, progress):
         tested.append((self, params, n_tasks))
         return {}
 
-    for name, method in (
-        ("load_data", lambda self, data: self.keep(coloured(28, 1))),
-        ("test", test),
-        ("table", lambda *_: ""),
-        ("figures", lambda *_: []),
-    ):
-        monkeypatch.setattr(OmniglotMLP, name, method)
+    load = lambda self, data: (self.with_images(coloured(28, 1)), str(data))
+    monkeypatch.setattr(OmniglotMLP, "load", load)
+    monkeypatch.setattr(Experiment, "test", test)
+    monkeypatch.setattr(Experiment, "figures", lambda *_: [])
+    monkeypatch.setattr(launch, "table", lambda *_: "")
     settings = {"steps": 1, "meta_batch": 2, "seed": 3, "meta_lr": 0.05}
-    options = [f"{experiment.flag(name)}={value}" for name, value in settings.items()]
+    options = [f"{flag(name)}={value}" for name, value in settings.items()]
     run = str(tmp_path / "run")
     assert cli.main(["train", "omniglot-mlp", *options, "--out", run]) == 0
     assert cli.main(["evaluate", run, "--test-steps=7", "--test-query=2", "--tasks=50"]) == 0
-    one = OmniglotMLP(**settings)
-    assert [x[0] for x in tested] == [one, replace(one, test_steps=7, test_query=2)]
+    one = EXPERIMENTS["omniglot-mlp"].replace(**settings)
+    assert [x[0] for x in tested] == [one, one.replace(test_steps=7, test_query=2)]
     assert [x[2] for x in tested] == [600, 50]
-    start = one.model.init(one.rng("weights"))
+    start = one.init()
     kept = Run(run).load(start).params
     for _, params, _ in tested:
         for name, p in params.items():
@@ -681,19 +810,17 @@ def test_the_row_taken_as_the_papers_stands_beside_it(method, usual, other):
 # Images that do not fit, and what they are called
 
 
-def test_too_few_images_are_found_before_the_training(capsys, tmp_path):
+def test_too_few_images_are_found_before_the_training():
     few = {split: images[:, :19] for split, images in coloured(16, 3).items()}
+    baselines = EXPERIMENTS["miniimagenet-pretrained"].problem.replace(image_size=16)
     with pytest.raises(UserError, match=r"'val' .* --k-shot 5 and --test-query 15"):
-        MiniImageNetPretrained(image_size=16).keep(few)
-    MiniImageNetPretrained(image_size=16, test_query=14).keep(few)
+        baselines.with_images(few)
+    assert baselines.replace(test_query=14).with_images(few).k_shot == 1
     with pytest.raises(UserError, match=r"'train' .* --k-shot 5 and --n-query 15"):
-        MiniImageNet(image_size=16, k_shot=5).keep(few)
+        MiniImageNet(image_size=16, k_shot=5).with_images(few)
 
 
 def test_a_set_keeps_its_title_when_it_is_read_again(tmp_path, monkeypatch):
-    import io
-    import zipfile
-
     from PIL import Image
 
     (tmp_path / "shop").mkdir()
@@ -715,23 +842,27 @@ def test_a_set_keeps_its_title_when_it_is_read_again(tmp_path, monkeypatch):
     ):
         monkeypatch.setenv("TINYMAML_DATA", str(tmp_path / "shop"))
         with pytest.warns(UserWarning, match=title):
-            first = MiniImageNet(n_way=2, n_query=1, image_size=16)
-            kept = first.load_data(root)
-            again = MiniImageNet(n_way=2, n_query=1, image_size=16)
-            assert again.load_data(kept) == kept
-        assert first.data == again.data == title
+            first, kept = MiniImageNet(n_way=2, n_query=1, image_size=16).load(root)
+            again, kept_again = MiniImageNet(n_way=2, n_query=1, image_size=16).load(kept)
+        assert kept == kept_again and first.data == again.data == title
         assert json.dumps(kept) and miniimagenet.find(kept) == miniimagenet.find(root)
 
 
 @pytest.mark.parametrize(
-    ("preset", "method"),
+    ("name", "settings", "label"),
     [
-        (OmniglotMLP(), "MAML, no conv"),
-        (OmniglotMLP(first_order=True), "MAML, no conv, first order"),
-        (OmniglotMLP(inner_steps=0), "Pretrained, no conv"),
-        (Omniglot(inner_steps=0), "Pretrained"),
-        (replace(EXPERIMENTS["sinusoid"], inner_steps=0), "Pretrained"),
+        ("omniglot", {}, "MAML"),
+        ("omniglot-first-order", {}, "MAML, first order"),
+        ("omniglot-mlp", {}, "MAML, no conv"),
+        ("omniglot-mlp", {"first_order": True}, "MAML, no conv, first order"),
+        ("omniglot-mlp", {"inner_steps": 0}, "Pretrained, no conv"),
+        ("omniglot", {"inner_steps": 0}, "Pretrained"),
+        ("sinusoid", {"inner_steps": 0}, "Pretrained"),
+        ("sinusoid-pretrained", {}, "Pretrained"),
+        ("sinusoid-oracle", {}, "Oracle"),
+        ("omniglot-protonet", {}, "ProtoNet"),
+        ("omniglot-reptile", {}, "Reptile"),
     ],
 )
-def test_a_method_is_called_what_it_is(preset, method):
-    assert preset.method == method
+def test_a_method_is_called_what_it_is(name, settings, label):
+    assert EXPERIMENTS[name].replace(**settings).label == label
