@@ -15,6 +15,7 @@ import time
 import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ from test_training import assert_same, contents, small, start
 import tinymaml as tm
 from tinymaml import cli
 from tinymaml.errors import UserError
-from tinymaml.experiments import MiniImageNet, Omniglot, Sinusoid, runs
+from tinymaml.experiments import EXPERIMENTS, Experiment, Omniglot, Sinusoids, launch, runs
 from tinymaml.experiments.runs import COLUMNS, Run
-from tinymaml.experiments.training import meta_gradient, train
-from tinymaml.parallel import threads as chunks
+from tinymaml.experiments.training import train
+from tinymaml.parallel import chunks, threads
 
 pytestmark = [
     pytest.mark.numpy_only,
@@ -76,13 +77,13 @@ def ended(child):
 def hooked(experiment, at, hook):
     """The experiment, with a call before the tasks of one step are drawn."""
 
-    def training_tasks(step):
-        if step == at:
-            hook()
-        return Sinusoid.training_tasks(experiment, step)
+    class Hooked(Experiment):
+        def training_tasks(self, step):
+            if step == at:
+                hook()
+            return super().training_tasks(step)
 
-    object.__setattr__(experiment, "training_tasks", training_tasks)
-    return experiment
+    return Hooked(experiment.method, experiment.problem, experiment.schedule)
 
 
 def assert_whole(run):
@@ -177,11 +178,12 @@ class Operations:
 
 def frequent(steps):
     """An experiment that writes its files at every step, and not much."""
-    experiment = small(steps)
-    for name, value in {"log_every": 1, "checkpoint_every": 1, "validation_tasks": 2}.items():
-        object.__setattr__(experiment, name, value)
-    object.__setattr__(experiment, "model", tm.nn.mlp((1, 2, 1)))
-    return experiment
+
+    class Tiny(Sinusoids):
+        model = tm.nn.mlp((1, 2, 1))
+
+    often = small(steps).replace(log_every=1, checkpoint_every=1, validation_tasks=2)
+    return Experiment(often.method, Tiny(), often.schedule)
 
 
 def kill_at_every_operation(folder):
@@ -216,11 +218,11 @@ def test_killed_at_any_operation_on_its_files_a_run_is_whole_and_resumes_bit_for
 # Interrupted
 
 
-class CtrlCAtLine:
-    """Presses Ctrl-C at one of the lines of Python that a training runs through."""
+class CtrlCAtLines:
+    """Presses Ctrl-C at some of the lines of Python that a training runs through."""
 
-    def __init__(self, fatal=None):
-        self.count, self.fatal, self.pressed = 0, fatal, False
+    def __init__(self, *fatal):
+        self.count, self.fatal, self.pressed = 0, fatal, 0
 
     def __enter__(self):
         self.before = sys.gettrace()
@@ -235,31 +237,36 @@ class CtrlCAtLine:
 
     def of_line(self, frame, event, argument):
         self.count += 1
-        if self.count == self.fatal:
-            self.pressed = True
+        if self.count in self.fatal:
+            self.pressed += 1
             signal.raise_signal(signal.SIGINT)
         return self.of_line
 
 
-def test_ctrl_c_at_any_line_keeps_the_last_whole_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_at_any_line_leaves_a_whole_run(tmp_path, monkeypatch, presses):
+    """The first ends the training after the step at hand, the second at once."""
     experiment = frequent(3)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     for name in ("warm", "whole"):
         whole = start(tmp_path / name, experiment)
-        with CtrlCAtLine() as lines:
+        with CtrlCAtLines() as lines:
             train(experiment, whole, progress=False)
-    early = 0
-    for i, fatal in enumerate(np.random.default_rng(0).integers(1, lines.count, 30)):
+    rng, early = np.random.default_rng(0), 0
+    for i in range(30):
         run = start(tmp_path / str(i), experiment)
-        step = None
-        with CtrlCAtLine(fatal) as lines, contextlib.suppress(KeyboardInterrupt):
+        first, step = rng.integers(1, lines.count), None
+        fatal = first, first + rng.integers(1, 100)
+        with CtrlCAtLines(*fatal[:presses]) as pressed, contextlib.suppress(KeyboardInterrupt):
             step = train(experiment, run, progress=False).step
-        assert lines.pressed
+        assert pressed.pressed >= 1
         resume = (run / "checkpoint.npz").exists()
-        if step is None:  # before the first step or after the last
-            assert not resume or run.steps_done() == 3
+        if step is not None:
+            assert run.steps_done() == step
+            early += step < 3
+        elif presses == 1:  # before the first step or after the last
+            assert not resume or run.steps_done() in (0, 3)
         else:
-            assert run.steps_done() == step < 3
             early += 1
         assert_whole(run)
         train(experiment, run, resume=resume, progress=False)
@@ -268,33 +275,45 @@ def test_ctrl_c_at_any_line_keeps_the_last_whole_step(tmp_path, monkeypatch):
     assert early > 10
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_request_to_stop_ends_the_training_after_the_step_at_hand(tmp_path, number):
+    before = signal.getsignal(number)
+    run = start(tmp_path / "run", small(20))
+    press = hooked(small(20), 8, lambda: signal.raise_signal(number))
+    assert train(press, run, progress=False).step == run.steps_done() == 8
+    assert_nothing_left(run)
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_ctrl_c_is_raised_at_once_and_the_last_checkpoint_stays(tmp_path):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    run, whole = (start(tmp_path / name, small(20)) for name in ("run", "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        train(hooked(small(20), 8, twice), run, progress=False)
+    assert run.steps_done() == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train(small(20), run, resume=True, progress=False)
+    train(small(20), whole, progress=False)
+    assert_same(run, whole)
+
+
 def test_ctrl_c_while_a_checkpoint_is_written_waits_until_it_is_whole(tmp_path, monkeypatch):
-    pressed = []
-
     def save(self, checkpoint, real=Run.save):
-        pressed.append(checkpoint.step)
-        signal.raise_signal(signal.SIGINT)
+        if checkpoint.step == 5 and not saved:
+            saved.append(5)
+            signal.raise_signal(signal.SIGINT)
         real(self, checkpoint)
-        signal.raise_signal(signal.SIGINT)
 
+    saved = []
     monkeypatch.setattr(Run, "save", save)
     run = start(tmp_path / "run", small(20))
-    assert train(small(20), run, progress=False).step == run.steps_done() == 0
-    assert train(small(20), run, resume=True, progress=False).step == 0 and pressed == [0, 0]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert train(small(20), run, progress=False).step == run.steps_done() == 5
 
 
-def test_a_ctrl_c_that_a_library_swallows_ends_the_training_after_the_step(tmp_path):
-    def swallow():
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-    run = start(tmp_path / "run", small(20))
-    assert train(hooked(small(20), 8, swallow), run, progress=False).step == 8
-    assert run.steps_done() == 8
-
-
-def test_a_background_job_that_ignores_ctrl_c_goes_on_doing_so(tmp_path, monkeypatch):
+def test_a_background_job_that_ignores_ctrl_c_goes_on_doing_so(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run = start(tmp_path / "run", small(10))
@@ -308,31 +327,31 @@ def test_a_background_job_that_ignores_ctrl_c_goes_on_doing_so(tmp_path, monkeyp
 def stay(*_, **__):
     """Keep all threads of the pool busy for longer than any test."""
     print("here", flush=True)
-    list(chunks.map_chunks(time.sleep, [300] * 8))
+    list(threads.map_chunks(time.sleep, [300] * 8))
 
 
 def train_and_stay(place, out):
     """The command line, with a training that takes for ever at some place."""
-    Sinusoid.log_every, Sinusoid.validate_every, Sinusoid.checkpoint_every = 7, 14, 5
+    EXPERIMENTS["sinusoid"] = small(20)
     name = "sinusoid"
     if place == "loading":
-        name, Omniglot.load_data = "omniglot", stay
+        name, Omniglot.load = "omniglot", stay
     if place == "step":
 
-        def training_tasks(self, step, real=Sinusoid.training_tasks):
+        def training_tasks(self, step, real=Experiment.training_tasks):
             return stay() if step == 13 else real(self, step)
 
-        Sinusoid.training_tasks = training_tasks
+        Experiment.training_tasks = training_tasks
     if place == "validation":
-        Sinusoid.validate = stay
+        Experiment.validate = stay
     if place == "test":
-        Sinusoid.test = stay
-    sys.argv = ["tinymaml", "train", name, "--steps", "20", "--out", out]
+        Experiment.test = stay
+    sys.argv = ["tinymaml", "train", name, "--out", out]
     cli.console()
 
 
-def test_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path):
-    kept = {"loading": None, "step": 12, "validation": 13, "test": 20}
+def test_the_second_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path):
+    kept = {"loading": None, "step": 10, "validation": 10, "test": 20}
     with contextlib.ExitStack() as stack:
         processes = {}
         for place in kept:
@@ -341,11 +360,15 @@ def test_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path):
         for place, process in processes.items():
             while "here" not in (line := process.stdout.readline()):
                 assert line, process.stderr.read()
-            for _ in range(2):
-                process.send_signal(signal.SIGTERM if place == "validation" else signal.SIGINT)
+            number = signal.SIGTERM if place == "validation" else signal.SIGINT
+            if place in ("step", "validation"):  # the first waits for the step
+                process.send_signal(number)
+                time.sleep(0.5)
+                assert process.poll() is None
+            process.send_signal(number)
             said = "".join(process.communicate(timeout=60))
-            assert process.returncode == 130
-            assert "Traceback" not in said and "stopped" in said
+            assert process.returncode == -number
+            assert "Traceback" not in said
     for place, step in kept.items():
         run = Run(tmp_path / place)
         if step is None:
@@ -357,9 +380,9 @@ def test_ctrl_c_does_not_wait_for_what_is_being_computed(tmp_path):
 
 def command(*arguments):
     """The command line, with frequent checkpoints and hardly a test."""
-    Sinusoid.log_every, Sinusoid.checkpoint_every, cli.TEST_TASKS = 7, 50, 3
-    Sinusoid.figures = lambda *_: []
-    sys.argv = ["tinymaml", "train", "sinusoid", *arguments]
+    EXPERIMENTS["sinusoid"] = EXPERIMENTS["sinusoid"].replace(log_every=7, checkpoint_every=50)
+    Experiment.figures = lambda *_: []
+    sys.argv = ["tinymaml", "train", "sinusoid", "--test-tasks", "3", *arguments]
     cli.console()
 
 
@@ -408,13 +431,13 @@ def test_stopped_and_killed_and_resumed_from_the_command_line(tmp_path):
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """The command line with few test tasks, in a folder of its own."""
-    monkeypatch.setattr(cli, "TEST_TASKS", 3)
+    monkeypatch.setattr(launch, "TEST_TASKS", 3)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    monkeypatch.setattr(Sinusoid, "figures", lambda *_: [])
+    monkeypatch.setattr(Experiment, "figures", lambda *_: [])
 
 
 def call(capsys, *arguments):
@@ -452,7 +475,7 @@ def test_on_a_full_disk_every_file_is_the_old_one(quick, capsys, monkeypatch):
     options = ("train", "sinusoid", "--meta-batch", 2, "--out", "run")
     run = Run("run")
     with monkeypatch.context() as patch:
-        patch.setattr(Sinusoid, "figures", lambda *_: [])
+        patch.setattr(Experiment, "figures", lambda *_: [])
         assert call(capsys, *options, "--steps", 5)[0] == 0
     config = run.read_json("config.json")
     config["settings"]["steps"] = 9
@@ -467,7 +490,7 @@ def test_on_a_full_disk_every_file_is_the_old_one(quick, capsys, monkeypatch):
     with file_limit(sizes["checkpoint.npz"] + 1000):  # which a figure is longer than
         assert "cannot write run/fits.png" in refused(capsys, *options, "--resume")
     assert run.steps_done() == run.read_json("results.json")["trained_steps"] == 9
-    assert files(run).keys() == before.keys()
+    assert files(run).keys() == before.keys() | {"adaptation.png"}
 
 
 def in_the_way(run):
@@ -560,16 +583,20 @@ def images(seed):
     return list(rng.integers(0, 256, (6, 20, 28, 28, 3), np.uint8))
 
 
-def train_on_threads(folder, threads, cores):
+def train_on_threads(folder, count, cores):
     if cores:
         os.sched_setaffinity(0, cores)
-    if threads:
-        pool = ThreadPoolExecutor(threads)
-        chunks._pool = lambda: pool
-    experiment = MiniImageNet(steps=3, image_size=28, filters=8, meta_batch=3, inner_steps=2)
-    for name, value in {"log_every": 1, "validate_every": 2, "validation_tasks": 3}.items():
-        object.__setattr__(experiment, name, value)
-    experiment.keep({split: images(i) for i, split in enumerate(("train", "val", "test"))})
+    if count:
+        pool = ThreadPoolExecutor(count)
+        threads._pool = lambda: pool
+    experiment = EXPERIMENTS["miniimagenet"].replace(
+        steps=3, image_size=28, filters=8, meta_batch=3, inner_steps=2
+    )
+    problem = experiment.problem.with_images(
+        {split: images(i) for i, split in enumerate(("train", "val", "test"))}
+    )
+    experiment = replace(experiment, problem=problem)
+    experiment = experiment.replace(log_every=1, validate_every=2, validation_tasks=3)
     run = Run(folder)
     run.start(experiment.config())
     reached = train(experiment, run, progress=False)
@@ -581,9 +608,9 @@ def test_a_run_does_not_depend_on_threads_and_cores(tmp_path):
     ways = [(1, None, "1"), (3, None, "2"), (None, core, "2")]
     processes = [
         in_a_process(
-            train_on_threads, str(tmp_path / str(i)), threads, cores, OPENBLAS_NUM_THREADS=blas
+            train_on_threads, str(tmp_path / str(i)), count, cores, OPENBLAS_NUM_THREADS=blas
         )
-        for i, (threads, cores, blas) in enumerate(ways)
+        for i, (count, cores, blas) in enumerate(ways)
     ]
     for process in processes:
         done(process)
@@ -595,16 +622,18 @@ def test_a_run_does_not_depend_on_threads_and_cores(tmp_path):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-4)])
 def test_chunks_change_rounding_alone(dtype, tolerance):
-    experiment = MiniImageNet(image_size=28, filters=4, meta_batch=5, inner_steps=2, n_query=3)
-    experiment.keep({"train": images(0)})
-    params = experiment.model.init(np.random.default_rng(0), dtype)
+    experiment = EXPERIMENTS["miniimagenet"].replace(
+        image_size=28, filters=4, meta_batch=5, inner_steps=2, n_query=3
+    )
+    problem = experiment.problem.with_images({"train": images(0)})
+    experiment = replace(experiment, problem=problem)
+    params = problem.model.init(np.random.default_rng(0), dtype)
     tasks = experiment.training_tasks(1)
     tasks = tm.Task(*[tm.Batch(x.astype(dtype), y) for x, y in tasks])
 
     def gradient(chunk):
-        rates = experiment.rates(params)
-        options = {"lr": rates, "steps": experiment.inner_steps, "chunk": chunk}
-        value, gradient = meta_gradient(experiment.loss, params, tasks, **options)
+        objective = experiment.learner.objective
+        value, gradient = chunks.gradient_by_chunks(objective, params, tasks, chunk)
         return {"loss": value} | {name: g.numpy() for name, g in gradient.items()}
 
     whole = gradient(None)
@@ -620,9 +649,8 @@ def test_chunks_change_rounding_alone(dtype, tolerance):
 @pytest.fixture
 def trained(quick, no_figures, capsys, monkeypatch):
     """A run of five steps, and a way to try its folder with one file changed."""
-    for name, value in {"log_every": 2, "checkpoint_every": 2, "validate_every": 4}.items():
-        monkeypatch.setattr(Sinusoid, name, value)
-    monkeypatch.setattr(Sinusoid, "validation_tasks", 2)
+    often = {"log_every": 2, "checkpoint_every": 2, "validate_every": 4, "validation_tasks": 2}
+    monkeypatch.setitem(EXPERIMENTS, "sinusoid", EXPERIMENTS["sinusoid"].replace(**often))
     assert (
         call(capsys, "train", "sinusoid", "--steps", 5, "--meta-batch", 2, "--out", "run")[0] == 0
     )
@@ -673,7 +701,7 @@ def test_a_damaged_file_is_one_sentence_or_harmless(capsys, trained, name):
         content[place] ^= 1 << rng.integers(8)
         codes = outcomes(capsys, trained, name, bytes(content))
         if name == "checkpoint.npz" and codes["evaluate"] == 0:
-            like = Sinusoid().model.init(np.random.default_rng(1))
+            like = EXPERIMENTS["sinusoid"].init()
             (Path("run") / name).write_bytes(content)
             found = Run("run").load(like).params
             with np.load(io.BytesIO(whole)) as archive:
