@@ -1,6 +1,9 @@
 """The paper's experiments: protocols, baselines, and that each starts by its name."""
 
 import csv
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import glyphs
 import numpy as np
@@ -8,18 +11,12 @@ import pytest
 
 import tinymaml as tm
 from tinymaml import cli, nn
-from tinymaml.experiments import (
-    EXPERIMENTS,
-    MiniImageNet,
-    MiniImageNetPretrained,
-    Omniglot,
-    Sinusoid,
-    SinusoidOracle,
-    from_config,
-)
-from tinymaml.experiments.baselines import TrainingBatches
+from tinymaml.experiments import EXPERIMENTS, Experiment, Schedule, from_config, methods
+from tinymaml.experiments.classification import TrainingBatches
 from tinymaml.experiments.evaluation import score_tasks
 from tinymaml.experiments.runs import Run
+from tinymaml.experiments.sinusoid import InformedSinusoids
+from tinymaml.experiments.tables import table
 from tinymaml.tasks import Batch, Task
 
 pytestmark = pytest.mark.numpy_only
@@ -73,71 +70,72 @@ def test_given_statistics_are_differentiable_to_second_order():
 
 
 def test_the_inductive_score_is_the_share_of_right_answers_by_support_statistics():
-    experiment = Omniglot(n_way=3)
-    rng = np.random.default_rng(1)
+    experiment = EXPERIMENTS["omniglot"].replace(n_way=3)
+    model, rng = experiment.problem.model, np.random.default_rng(1)
     x, y = rng.random((2, 3, 28, 28, 1), np.float32), np.array([[0, 1, 2], [2, 0, 1]])
     tasks = Task(Batch(x, y), Batch(x[::-1], y))
-    params = experiment.model.init(rng)
-    scores = score_tasks(
-        experiment, params, [tasks], (experiment.score, [0, 1]), (experiment.inductive_score, [1])
-    )
-    assert [s.shape for s in scores] == [(2, 2), (2, 1)]
-    for t in range(2):
-        support, query = Batch(x[t], y[t]), Batch(x[::-1][t], y[t])
-        adapted = tm.maml.adapt(experiment.loss, params, support, lr=experiment.rates(params))
-        for column, extra in zip(scores, ({}, experiment.model.statistics(adapted, support.x))):
-            answers = experiment.model(adapted | extra, query.x).numpy().argmax(-1)
-            assert column[t, -1] == np.mean(answers == query.y)
+    params = model.init(rng)
+    for inductive in (False, True):
+        learner = replace(experiment.learner, inductive=inductive)
+        scores = score_tasks(learner, params, [tasks], experiment.problem.score, steps=[1])
+        assert scores.shape == (2, 1)
+        for t in range(2):
+            support, query = Batch(x[t], y[t]), Batch(x[::-1][t], y[t])
+            adapted = tm.maml.adapt(learner.task_loss, params, support, lr=learner.lr)
+            fixed = model.statistics(adapted, support.x) if inductive else {}
+            answers = model(adapted | fixed, query.x).numpy().argmax(-1)
+            assert scores[t, 0] == np.mean(answers == query.y)
 
 
-def test_both_protocols_on_another_array_library():
-    """Scores on the stand-in for CuPy, as on NumPy."""
-    experiment = Omniglot(n_way=3)
-    images = np.random.default_rng(2).integers(0, 256, (4, 8, 28, 28, 1), np.uint8)
-    experiment.keep(dict.fromkeys(("train", "val", "test"), images))
-    results = []
-    for name in ("numpy", "strict"):
-        with tm.use_backend(name):
-            params = experiment.model.init(experiment.rng("weights"))
-            results.append(experiment.test(params, 12)["rows"])
-    assert results[0] == results[1]
+@pytest.mark.parametrize("name", ["omniglot", "omniglot-protonet", "omniglot-reptile"])
+def test_training_and_test_on_another_array_library(name):
+    """On the stand-in for CuPy as on NumPy."""
+    images = np.random.default_rng(2).integers(0, 256, (4, 12, 28, 28, 1), np.uint8)
+    more = {"train_way": 4} if name == "omniglot-protonet" else {"test_steps": 2}
+    experiment = EXPERIMENTS[name].replace(n_way=3, meta_batch=2, **more)
+    problem = experiment.problem.with_images(dict.fromkeys(("train", "val", "test"), images))
+    experiment, results = replace(experiment, problem=problem), []
+    for library in ("numpy", "strict"):
+        with tm.use_backend(library):
+            params = experiment.init()
+            value, gradient = experiment.gradient(params, experiment.training_tasks(1))
+            gradient = {n: g.numpy() for n, g in gradient.items()}
+            results.append((float(value), gradient, experiment.test(params, 12)["rows"]))
+    (value, gradient, rows), (other_value, other, other_rows) = results
+    assert other_rows == rows and other_value == pytest.approx(value, rel=1e-3)
+    largest = max(abs(g).max() for g in gradient.values())
+    for n, g in gradient.items():
+        np.testing.assert_allclose(other[n], g, rtol=0, atol=1e-3 * largest)
 
 
 def test_training_without_inner_steps_is_training_on_the_points_of_all_tasks_together():
     experiment = EXPERIMENTS["sinusoid-pretrained"]
-    params = experiment.model.init(experiment.rng("weights"))
+    params = experiment.init()
     tasks = experiment.training_tasks(1)
     value, gradient = experiment.gradient(params, tasks)
     x, y = (a.reshape(250, 1) for a in tasks.query)
-    together = tm.nn.mse_loss(experiment.model(params, x), y)
+    together = tm.nn.mse_loss(experiment.problem.model(params, x), y)
     expected = tm.grad(together, params)
     assert float(value) == pytest.approx(together.item(), rel=1e-5)
     for name, g in gradient.items():
         np.testing.assert_allclose(g.numpy(), expected[name].numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_baseline_is_fine_tuned_by_the_rates_of_the_figures_and_maml_by_its_own():
-    baseline = EXPERIMENTS["sinusoid-pretrained"]
-    assert [baseline.tuned(k).inner_lr for k in (5, 10, 20)] == [0.01, 0.02, 0.02]
-    assert [Sinusoid().tuned(k).inner_lr for k in (5, 10, 20)] == [0.01] * 3
-    chosen = Sinusoid(inner_steps=0, inner_lr=0.005)
-    assert [chosen.tuned(k).inner_lr for k in (5, 10, 20)] == [0.005] * 3
-
-
 def test_the_oracle_is_told_the_task():
-    tasks = SinusoidOracle().tasks("test", 5).sample(np.random.default_rng(0), 40)
+    oracle = EXPERIMENTS["sinusoid-oracle"]
+    tasks = InformedSinusoids(k_shot=5).tasks("test").sample(np.random.default_rng(0), 40)
     for x, y in tasks:
         point, amplitude, phase = np.moveaxis(x, -1, 0)
         np.testing.assert_allclose(y[..., 0], amplitude * np.sin(point - phase), rtol=1e-5)
-    params = SinusoidOracle().model.init(np.random.default_rng(0))
-    curve = SinusoidOracle().curve(params, tasks)
-    assert len(curve["mean"]) == 11 and len(set(curve["mean"])) == 1
+    for curve in oracle.test(oracle.init(), 40)["curves"].values():
+        assert len(curve["mean"]) == 11 and len(set(curve["mean"])) == 1
 
 
 def test_the_tasks_of_a_step_depend_on_seed_and_step_alone():
-    first, again = (Sinusoid(seed=3).training_tasks(7) for _ in range(2))
+    seeded = [EXPERIMENTS["sinusoid"].replace(seed=seed) for seed in (3, 3, 4)]
+    first, again = (one.training_tasks(7) for one in seeded[:2])
     np.testing.assert_array_equal(first.support.x, again.support.x)
-    for other in (Sinusoid(seed=4).training_tasks(7), Sinusoid(seed=3).training_tasks(8)):
+    for other in (seeded[2].training_tasks(7), seeded[0].training_tasks(8)):
         assert not np.array_equal(first.support.x, other.support.x)
 
 
@@ -147,17 +145,17 @@ def pictures(classes=6, count=20, size=16, seed=0):
     )
 
 
-def photographs(kind, **settings):
-    experiment = kind(image_size=16, filters=4, **settings)
-    experiment.keep({split: pictures(seed=i) for i, split in enumerate(("train", "val", "test"))})
-    return experiment
+def photographs(name, images=None, title=None, **settings):
+    experiment = EXPERIMENTS[name].replace(image_size=16, filters=4, **settings)
+    images = images or {s: pictures(seed=i) for i, s in enumerate(("train", "val", "test"))}
+    return replace(experiment, problem=experiment.problem.with_images(images, title))
 
 
 @pytest.mark.parametrize(("k_shot", "limit"), [(1, 10 / 75), (5, 10 / 15)])
 def test_the_meta_gradient_is_clipped_where_the_authors_clip_theirs(k_shot, limit):
     """They clip the gradient of a sum over 75 query images that is divided by K at +-10."""
-    whole, clipped = (photographs(MiniImageNet, k_shot=k_shot, clip=c) for c in (0.0, 10.0))
-    params = {n: p * 40 for n, p in whole.model.init(np.random.default_rng(0)).items()}
+    whole, clipped = (photographs("miniimagenet", k_shot=k_shot, clip=c) for c in (0.0, 10.0))
+    params = {n: p * 40 for n, p in whole.init().items()}
     params = {n: tm.tensor(p.data, requires_grad=True) for n, p in params.items()}
     tasks = whole.training_tasks(1)
     (_, free), (_, bound) = (e.gradient(params, tasks) for e in (whole, clipped))
@@ -176,23 +174,13 @@ def test_training_batches_are_labelled_by_class_and_every_image_is_as_likely():
     np.testing.assert_allclose(share, [1 / 8, 2 / 8, 5 / 8], atol=0.02)
 
 
-def test_nearest_neighbours_find_copies_of_the_support():
-    experiment = photographs(MiniImageNetPretrained)
-    params = experiment.model.init(np.random.default_rng(0))
-    tasks = experiment.tasks("test").sample(np.random.default_rng(0), 3)
-    copies = tasks._replace(query=Batch(tasks.support.x[:, ::-1], tasks.support.y[:, ::-1]))
-    assert experiment._nearest(params, [copies])["mean"] == [1.0]
-    other = Batch(copies.query.x, (copies.query.y + 1) % 5)
-    assert experiment._nearest(params, [copies._replace(query=other)])["mean"] == [0.0]
-
-
 def test_the_baselines_are_tested_with_one_and_five_shots():
-    experiment = photographs(MiniImageNetPretrained)
     colours = [np.full_like(images, 40 * c) for c, images in enumerate(pictures())]
-    experiment.keep(dict.fromkeys(("train", "val", "test"), colours))
-    object.__setattr__(experiment, "rates_tried", (1e9, 0.1))  # only the second can be learned by
-    object.__setattr__(experiment, "tuning_tasks", 4)
-    results = experiment.test(experiment.model.init(np.random.default_rng(0)), 3)
+    images = dict.fromkeys(("train", "val", "test"), colours)
+    # only the second of the rates can be learned by
+    settings = {"rates_tried": (1e9, 0.1), "tuning_tasks": 4}
+    experiment = photographs("miniimagenet-pretrained", images, **settings)
+    results = experiment.test(experiment.init(), 3)
     rows = [(row["method"], row["setting"], row["batch_norm"]) for row in results["rows"]]
     assert rows == [
         (method, f"5-way {k}-shot", kind)
@@ -206,25 +194,55 @@ def test_the_baselines_are_tested_with_one_and_five_shots():
     ]
     assert rows[0][0].endswith("pixels") and results["rows"][0]["mean"] == 1.0
     assert "0.1 (1-shot)" in results["protocol"] and "0.1 (5-shot)" in results["protocol"]
-    assert "Nearest neighbour" in experiment.table(results)
+    assert "Nearest neighbour" in table(experiment.problem, results | {"trained_steps": 1})
 
 
 def test_photographs_under_another_name_are_not_beside_the_paper():
-    experiment = photographs(MiniImageNet)
-    assert experiment.printed() == "48.7 +- 1.84 %"
-    experiment.hold(experiment._images, "grocerystore")
-    results = experiment.test(experiment.model.init(np.random.default_rng(0)), 3)
+    experiment = photographs("miniimagenet")
+    assert experiment.problem.printed("MAML") == "48.7 +- 1.84 %"
+    renamed = photographs("miniimagenet", title="grocerystore")
+    results = renamed.test(renamed.init(), 3)
     assert not results["paper"] and {row["data"] for row in results["rows"]} == {"grocerystore"}
     assert "images: grocerystore, 16x16 pixels, 6/6/6 classes" in results["protocol"]
 
 
 def test_other_splits_of_omniglot_are_not_beside_the_paper():
-    assert Omniglot(split="lake").printed() == "" and Omniglot().printed() == "98.7 +- 0.4 %"
+    problem = EXPERIMENTS["omniglot"].problem
+    assert problem.printed("MAML") == "98.7 +- 0.4 %"
+    assert problem.replace(split="lake").printed("MAML") == ""
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_stored_configuration_gives_the_experiment_again(name):
-    assert from_config(name, EXPERIMENTS[name].config()) == EXPERIMENTS[name]
+    changed = EXPERIMENTS[name].replace(steps=77, seed=3, meta_lr=0.25)
+    for experiment in (EXPERIMENTS[name], changed):
+        assert from_config(name, json.loads(json.dumps(experiment.config()))) == experiment
+    assert changed != EXPERIMENTS[name]
+
+
+STORED = sorted((Path(__file__).parents[1] / "docs" / "results").glob("*/config.json"))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.parent.name)
+def test_the_settings_of_stored_runs_are_read(path):
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    experiment = from_config(stored["experiment"], stored["settings"])
+    found, ignored = experiment.config(), stored["settings"].keys() - experiment.options()
+    assert found == found | {k: v for k, v in stored["settings"].items() if k not in ignored}
+    if not isinstance(experiment.method, (methods.Pretrained, methods.Oracle, methods.Baselines)):
+        assert not ignored
+
+
+def test_what_is_not_a_setting_is_not_replaced():
+    with pytest.raises(TypeError, match="'inner_lr' is not a setting of this experiment"):
+        EXPERIMENTS["sinusoid-oracle"].replace(inner_lr=0.1)
+    one = EXPERIMENTS["sinusoid"].replace(steps=5, k_shot=3, inner_lr=0.2)
+    assert one == Experiment(
+        methods.MAML(inner_lr=0.2),
+        EXPERIMENTS["sinusoid"].problem.replace(k_shot=3),
+        replace(EXPERIMENTS["sinusoid"].schedule, steps=5),
+    )
+    assert isinstance(one.schedule, Schedule) and EXPERIMENTS["sinusoid"].schedule.steps == 70_000
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +271,7 @@ def data(tmp_path_factory):
 SMALL = {
     "sinusoid": ("--steps", 100),
     "omniglot": ("--steps", 1, "--meta-batch", 2),
+    "omniglot-protonet": ("--steps", 1, "--train-way", 10),
     "miniimagenet": ("--steps", 10, "--image-size", 16, "--filters", 4),
 }
 
@@ -260,9 +279,9 @@ SMALL = {
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_starts_by_its_name(name, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TINYMAML_CACHE", str(data / "cache"))
-    monkeypatch.setattr(cli, "TEST_TASKS", 4)
     kind = name.split("-")[0]
-    options = [*map(str, SMALL[kind]), "--out", str(tmp_path / "run")]
+    options = [*map(str, SMALL.get(name, SMALL[kind])), "--out", str(tmp_path / "run")]
+    options += ["--test-tasks", "4"]
     if kind != "sinusoid":
         options += ["--data", str(data / kind.replace("miniimagenet", "photographs"))]
     assert cli.main(["train", name, *options]) == 0

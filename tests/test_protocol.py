@@ -646,13 +646,14 @@ def test_each_number_of_points_is_tested_with_its_own_rate_and_its_own_tasks(mon
         return np.ones((2, len(steps)))
 
     monkeypatch.setattr(experiment, "score_tasks", scores)
-    for name, rates in (
-        ("sinusoid", [0.01] * 3),
-        ("sinusoid-pretrained", [0.01, 0.02, 0.02]),
-        ("sinusoid-oracle", [0] * 3),
+    for name, settings, rates in (
+        ("sinusoid", {}, [0.01] * 3),
+        ("sinusoid", {"inner_steps": 0, "inner_lr": 0.005}, [0.005] * 3),
+        ("sinusoid-pretrained", {}, [0.01, 0.02, 0.02]),
+        ("sinusoid-oracle", {}, [0] * 3),
     ):
         used.clear()
-        EXPERIMENTS[name].test({}, 2)
+        EXPERIMENTS[name].replace(**settings).test({}, 2)
         assert used == [(rate, k, 100) for rate, k in zip(rates, (5, 10, 20))]
 
 

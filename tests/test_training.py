@@ -156,6 +156,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         ("miniimagenet", {"test_steps": 0}, "--test-steps is 0"),
         ("miniimagenet-pretrained", {"test_steps": 0}, "--test-steps is 0"),
         ("omniglot-protonet", {"train_way": 1}, "--train-way is 1; give at least 2 classes, or 0"),
+        ("omniglot", {"train_way": 10}, "--train-way is 10, but MAML trains with as many classes"),
+        ("omniglot-reptile", {"train_way": 10}, "--train-way is 10, but Reptile trains with as"),
         ("omniglot-reptile", {"inner_batch": 0}, "--inner-batch is 0; give 1 or more"),
         ("omniglot-reptile", {"decay": "cosine"}, "'cosine'; choose none, linear or halving"),
         ("omniglot-reptile", {"optimizer": "lbfgs"}, "'lbfgs'; choose adam or sgd"),

@@ -78,13 +78,9 @@ def score_tasks(
     def of_chunk(tasks):
         support, query = (Batch(*map(asarray, batch)) for batch in tasks)
         with no_grad():
-            said = predictions(learner, params, support, query.x, max(steps))
-            scores = []
-            for step, y in enumerate(said):
-                if step in steps:
-                    scores.append(score(raw(y), query.y))
-            if missing := len(steps) - len(scores):  # it has nothing more to say
-                scores += [score(raw(y), query.y)] * missing
+            said = predictions(learner, params, support, query.x, steps)
+            scores = [score(raw(y), query.y) for y in said]
+        scores += scores[-1:] * (len(steps) - len(scores))  # of one that takes no steps
         return np.stack([to_numpy(s) for s in scores], axis=1).astype(float)
 
     parts = []

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..engine.backend import asarray
+from ..errors import UserError
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
@@ -34,6 +35,13 @@ class Experiment:
     method: Method
     problem: Problem
     schedule: Schedule
+
+    def __post_init__(self):
+        if (ways := getattr(self.problem, "train_way", 0)) and not self.method.any_way:
+            raise UserError(
+                f"--train-way is {ways}, but {self.label} trains with as many classes as it "
+                "is tested with; leave it out"
+            )
 
     @property
     def parts(self) -> tuple:

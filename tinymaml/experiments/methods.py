@@ -18,6 +18,7 @@ class Method:
 
     name = ""  # as tables call it
     last_step = 0  # of adaptation, at validation and in the rows of a test
+    any_way = False  # whether it can train with more classes than it is tested with
 
     def learner(self, problem, inductive: bool = False) -> learners.Learner:
         """Return the learner for a problem.
@@ -114,6 +115,7 @@ class ProtoNet(Method):
     """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
 
     name = "ProtoNet"
+    any_way = True
 
     def learner(self, problem, inductive=False):
         return learners.ProtoNet(problem.body, inductive)

@@ -1,6 +1,6 @@
 """What meta-training needs of a learner, and all that it needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,9 +45,11 @@ class Learner(Protocol):
         """
         ...
 
-    def predictions(self, params: Params, support: Batch, x: Array, steps: int) -> Iterator[Tensor]:
-        """Yield what the learner says before and after each of ``steps`` steps of adaptation.
+    def predictions(
+        self, params: Params, support: Batch, x: Array, steps: Sequence[int]
+    ) -> Iterator[Tensor]:
+        """Yield what the learner says after each of these numbers of steps of adaptation.
 
-        A learner that takes no steps says one thing.
+        They are in rising order. A learner that takes no steps says one thing.
         """
         yield self.predict(params, support, x)

@@ -258,16 +258,16 @@ class MAML(Learner):
 
     def predict(self, params, support, x):
         steps = self.steps if self.test_steps is None else self.test_steps
-        *_, last = self.predictions(params, support, x, steps)
-        return last
+        return next(self.predictions(params, support, x, [steps]))
 
     def predictions(self, params, support, x, steps):
         params = per_task(params, len(support.x))
-        for step in range(steps + 1):
+        for step in range(max(steps) + 1):
             if step:
                 params = adapt(self.task_loss, params, support, lr=self.lr, first_order=True)
-            fixed = self.model.statistics(params, support.x) if self.inductive else {}
-            yield self.model(params | fixed, x)
+            if step in steps:
+                fixed = self.model.statistics(params, support.x) if self.inductive else {}
+                yield self.model(params | fixed, x)
 
 
 def _rate_of_each(lr, params):

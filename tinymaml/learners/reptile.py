@@ -69,13 +69,13 @@ class Reptile(Learner):
         return sum(part.sum() for part in parts) / (2 * len(examples.x))
 
     def predict(self, params, support, x):
-        *_, last = self.predictions(params, support, x, self.test_steps)
-        return last
+        return next(self.predictions(params, support, x, [self.test_steps]))
 
     def predictions(self, params, support, x, steps):
-        for phi in self._path(params, support, steps):
-            fixed = self.model.statistics(phi, support.x) if self.inductive else {}
-            yield self.model(phi | fixed, x)
+        for step, phi in enumerate(self._path(params, support, max(steps))):
+            if step in steps:
+                fixed = self.model.statistics(phi, support.x) if self.inductive else {}
+                yield self.model(phi | fixed, x)
 
     def _path(self, params, examples, steps):
         """Yield phi before and after each step of the inner optimiser."""
