@@ -9,7 +9,7 @@ import pytest
 
 from tinymaml import cli
 from tinymaml.engine import backend
-from tinymaml.experiments import Omniglot
+from tinymaml.experiments import EXPERIMENTS
 from tinymaml.experiments.runs import Run
 
 pytestmark = pytest.mark.numpy_only
@@ -31,12 +31,6 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYMAML_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def few_test_tasks(monkeypatch):
-    """Convolutions take long for 600."""
-    monkeypatch.setattr(cli, "TEST_TASKS", 20)
-
-
 def call(*arguments):
     """Return the exit code; argparse leaves by SystemExit."""
     try:
@@ -55,8 +49,11 @@ def refused(capsys, *arguments):
 
 def test_sinusoid_from_training_to_figures(capsys, tmp_path):
     assert call("train", "sinusoid", "--steps", 100, "--out", "run") == 0
-    said = capsys.readouterr().out
+    said, progress = capsys.readouterr()
     assert "K = 5" in said and "paper" in said and "0.67" in said and "+-" in said
+    assert "testing on 600 tasks" in said
+    assert said.count("Trained for 100 of 70,000 iterations.") == 1
+    assert "100/100" in progress and "test: " in progress and "/1800 [" in progress
     run = Run(tmp_path / "run")
     assert {p.name for p in run.path.iterdir()} == {
         "config.json",
@@ -82,16 +79,17 @@ def test_sinusoid_from_training_to_figures(capsys, tmp_path):
     again = run.read_json("results.json")
     assert again["curves"]["K = 5"]["tasks"] == 50
     assert again["training"] == results["training"]
-    assert "50 tasks" in capsys.readouterr().out
+    said, progress = capsys.readouterr()
+    assert "over 50 tasks" in said and "/150 [" in progress
 
 
-def test_omniglot_from_zips_to_results(capsys, characters, tmp_path, few_test_tasks):
-    options = ("--steps", 2, "--meta-batch", 9, "--data", characters)
+def test_omniglot_from_zips_to_results(capsys, characters, tmp_path):
+    options = ("--steps", 2, "--meta-batch", 9, "--data", characters, "--test-tasks", 20)
     assert call("train", "omniglot", *options) == 0
     said = capsys.readouterr().out
-    assert "batch norm: query batch" in said and "98.7" in said
+    assert "batch norm: query batch" in said and "98.7" in said and "over 20 tasks" in said
     config = Run(tmp_path / "runs/omniglot").read_json("config.json")
-    assert config["settings"] == Omniglot(steps=2, meta_batch=9).config()
+    assert config["settings"] == EXPERIMENTS["omniglot"].replace(steps=2, meta_batch=9).config()
     # the folder of the images is remembered
     assert call("evaluate", "runs/omniglot", "--tasks", 10) == 0
     # and a test may be another than the run's own
@@ -100,7 +98,8 @@ def test_omniglot_from_zips_to_results(capsys, characters, tmp_path, few_test_ta
     assert Run(tmp_path / "runs/omniglot").read_json("config.json") == config
     assert call("report", "runs/omniglot", "--out", "page") == 0
     assert "--test-query 3" in (tmp_path / "page/report.md").read_text()
-    assert call("train", "omniglot", "--steps", 3, "--resume", "--data", characters) == 0
+    more = ("--steps", 3, "--resume", "--data", characters, "--test-tasks", 2)
+    assert call("train", "omniglot", *more) == 0
 
 
 def test_without_data_the_sentence_says_what_to_download(capsys):
@@ -166,10 +165,9 @@ def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     assert "--steps is 4, but run has done 6" in said
 
 
-def test_a_start_that_failed_does_not_block_the_folder(
-    capsys, monkeypatch, characters, few_test_tasks
-):
-    options = ("train", "omniglot", "--steps", 1, "--meta-batch", 2, "--data", characters)
+def test_a_start_that_failed_does_not_block_the_folder(capsys, monkeypatch, characters):
+    few = ("--steps", 1, "--meta-batch", 2, "--test-tasks", 2)
+    options = ("train", "omniglot", *few, "--data", characters)
     monkeypatch.setenv("TINYMAML_BACKEND", "abacus")
     monkeypatch.setattr(backend, "_current", None)
     assert "backend 'abacus' is unknown" in refused(capsys, *options)
@@ -178,6 +176,15 @@ def test_a_start_that_failed_does_not_block_the_folder(
     assert "the 'val' classes do not suffice for --k-shot 1 and --test-query 1" in said
     assert "150-way episodes need 150 classes, but there are 100" in said
     assert call(*options) == 0
+
+
+@pytest.mark.parametrize("tasks", [1, 0, -3])
+def test_too_few_test_tasks_are_refused_before_the_training(capsys, tasks):
+    said = refused(capsys, "train", "sinusoid", "--steps", 5, "--test-tasks", tasks)
+    assert f"--test-tasks is {tasks}; give at least 2, for an interval" in said
+    assert not Path("runs").exists()
+    said = refused(capsys, "evaluate", "run", "--tasks", tasks)
+    assert f"--tasks is {tasks}; give at least 2, for an interval" in said
 
 
 def test_a_damaged_configuration(capsys, tmp_path):
@@ -227,5 +234,11 @@ def test_the_images_of_a_folder_are_checked_and_shown(capsys, characters, tmp_pa
 def test_help_and_version(capsys):
     assert call("train", "omniglot", "--help") == 0
     assert "--inner-lr" in capsys.readouterr().out
+    for name, preset in EXPERIMENTS.items():
+        assert call("train", name, "--help") == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f" {preset.label}: " in said and f"; {preset.problem.task} options:" in said
+        first = type(preset.problem).__doc__.splitlines()[0]
+        assert first.endswith((".", ":"))  # a whole sentence, as the help shows it
     assert call("--version") == 0
     assert call() == 2

@@ -103,9 +103,13 @@ def test_training_and_test_on_another_array_library(name):
             results.append((float(value), gradient, experiment.test(params, 12)["rows"]))
     (value, gradient, rows), (other_value, other, other_rows) = results
     assert other_rows == rows and other_value == pytest.approx(value, rel=1e-3)
-    largest = max(abs(g).max() for g in gradient.values())
-    for n, g in gradient.items():
-        np.testing.assert_allclose(other[n], g, rtol=0, atol=1e-3 * largest)
+    # the bias below a batch norm has noise for a gradient, of which Reptile's Adam makes steps
+    names = [n for n in gradient if "conv2d" not in n or "weight" in n]
+    far, size = (
+        np.sqrt(sum((g**2).sum() for g in of))
+        for of in ([other[n] - gradient[n] for n in names], [gradient[n] for n in names])
+    )
+    assert far < 0.01 * size
 
 
 def test_training_without_inner_steps_is_training_on_the_points_of_all_tasks_together():

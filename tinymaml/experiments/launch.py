@@ -51,6 +51,7 @@ def train_run(
     bool
         Whether all steps were done: Ctrl-C ends a training after the step at hand.
     """
+    _check_interval("--test-tasks", test_tasks)
     run = Run(out or f"runs/{name}")
     experiment = _resumed(run, name, settings) if resume else from_config(name, settings)
     path = None
@@ -96,6 +97,7 @@ def evaluate_run(
     test_tasks : int
         At least 2, for an interval.
     """
+    _check_interval("--tasks", test_tasks)
     run = Run(folder)
     name, experiment = _experiment(run)
     if unknown := settings.keys() - experiment.options():
@@ -144,9 +146,12 @@ def _data_of(run):
     return data
 
 
+def _check_interval(option, tasks):
+    if tasks < 2:
+        raise UserError(f"{option} is {tasks}; give at least 2, for an interval")
+
+
 def _test(name, experiment, run, reached, test_tasks):
-    if test_tasks < 2:
-        raise UserError(f"{test_tasks} test tasks have no interval; give at least 2")
     started = time.perf_counter()
     metrics, training = run.read_metrics(), _training(run)  # damage is found before the test
     results = experiment.test(reached.params, test_tasks, progress=True)

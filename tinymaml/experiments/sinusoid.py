@@ -161,8 +161,10 @@ class InformedTasks(SinusoidTasks):
 
 @dataclass(frozen=True)
 class InformedSinusoids(Sinusoids):
-    """Sinusoids whose amplitude and phase are inputs too, for the oracle of section 5.1: there is
-    nothing to learn from the support."""
+    """Sinusoids whose amplitude and phase are inputs too, for the oracle of section 5.1.
+
+    There is nothing to learn from the support.
+    """
 
     @cached_property
     def model(self):
