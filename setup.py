@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 root = Path(__file__).parent
-source = (root / "tinymaml/__init__.py").read_text(encoding="utf-8")
+source = (root / "tinymaml/version.py").read_text(encoding="utf-8")
 version = re.search(r'__version__ = "(.+)"', source).group(1)
 
 extras = {

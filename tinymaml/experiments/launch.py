@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from ..errors import UserError
+from ..version import __version__
 from .presets import EXPERIMENTS, from_config
 from .runs import Run
 from .schedule import flag
@@ -180,8 +181,6 @@ def _training(run):
 
 def _machine():
     """Return what this process has needed, and what it runs on."""
-    from .. import __version__
-
     return {
         "peak_memory_mb": _peak_memory(),
         "versions": {
