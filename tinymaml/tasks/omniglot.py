@@ -138,8 +138,8 @@ def find(data=None):
     tinymaml.errors.UserError: Omniglot folder /nowhere does not exist or is a file; give ...
     """
     data = data or os.environ.get("TINYMAML_DATA")
-    expected = f"give the folder with {' and '.join(f'{part}.zip' for part in MD5)} of {URL} by "
-    expected += "--data or TINYMAML_DATA, or let --download bring them"
+    zips = " and ".join(f"{part}.zip (md5 {md5})" for part, md5 in MD5.items())
+    expected = f"give the folder with {zips} of {URL} by --data or TINYMAML_DATA, or add --download"
     if not data:
         raise UserError(f"no Omniglot folder given; {expected}")
     data = Path(data).expanduser()
