@@ -11,12 +11,11 @@ version = re.search(r'__version__ = "(.+)"', source).group(1)
 
 extras = {
     "gpu": ["cupy-cuda12x>=13; platform_system != 'Darwin'"],
-    "images": ["pillow>=10", "h5py>=3.8", "pyarrow>=15"],
+    "images": ["h5py>=3.8", "pyarrow>=15"],
     "test": [
         "pytest>=8",
         "hypothesis>=6.100",
         "ruff>=0.6",
-        "pillow>=10",
         "h5py>=3.8",
         "pyarrow>=15",
     ],
@@ -44,7 +43,14 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
     package_data={"tinymaml": ["checks/*.npz"]},
-    install_requires=["numpy>=2.0", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
+    install_requires=[
+        "numpy>=2.0",
+        "matplotlib>=3.8",
+        "pillow>=10.1",
+        "tqdm>=4.66",
+        "threadpoolctl>=3.2",
+        "filelock>=3.12",
+    ],
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},
     classifiers=[
