@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...errors import UserError
 from .graph import Graph, count_of
@@ -35,12 +36,9 @@ class Drawing:
 
     def save(self, path):
         """Write the picture to a file, whose name ends in ``.svg``."""
-        from ...experiments.runs import replacing
-
         if not str(path).endswith(".svg"):
             raise UserError(f"a drawing is saved as SVG, but the name is {path}; end it in .svg")
-        with replacing(path) as file:
-            file.write(self.svg.encode())
+        Path(path).write_text(self.svg, encoding="utf-8")
 
 
 def draw(outputs, names=None, max_boxes=40):
