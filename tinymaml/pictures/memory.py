@@ -29,12 +29,12 @@ class GraphMemory:
     leaves: int
 
     @property
-    def results(self):
+    def results(self) -> int:
         """Bytes of all results of ops."""
         return sum(self.by_op.values())
 
     @property
-    def total(self):
+    def total(self) -> int:
         """Bytes of everything."""
         return self.results + self.constants + self.leaves
 
@@ -46,7 +46,7 @@ class GraphMemory:
         return "\n".join(f"{name:<{width}} {_size(size):>10}" for name, size in rows)
 
 
-def graph_memory(outputs):
+def graph_memory(outputs) -> GraphMemory:
     """Count the bytes of the arrays that tensors and the graph behind them keep alive.
 
     An array counts once, however often it is used, and a view as the array that it is a view of.
