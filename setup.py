@@ -14,6 +14,7 @@ extras = {
     "images": ["pillow>=10", "h5py>=3.8", "pyarrow>=15"],
     "test": [
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "ruff>=0.6",
         "pillow>=10",
@@ -44,7 +45,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
     package_data={"tinymaml": ["checks/*.npz"]},
-    install_requires=["numpy>=2.0", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
+    install_requires=["numpy>=2.0", "matplotlib>=3.8", "pillow>=10", "tqdm>=4.66", "threadpoolctl>=3.2"],
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},
     classifiers=[

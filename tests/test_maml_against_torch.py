@@ -44,6 +44,7 @@ def test_against_torch(case):
     assert_agree(STORED[str(case)], theirs)
 
 
+@pytest.mark.slow
 @needs_jax
 @pytest.mark.parametrize("case", [case for case in CASES if case.network == "mlp"], ids=str)
 def test_against_jax(case):
