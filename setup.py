@@ -45,7 +45,13 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
     package_data={"tinymaml": ["checks/*.npz"]},
-    install_requires=["numpy>=2.0", "matplotlib>=3.8", "pillow>=10", "tqdm>=4.66", "threadpoolctl>=3.2"],
+    install_requires=[
+        "numpy>=2.0",
+        "matplotlib>=3.8",
+        "pillow>=10",
+        "tqdm>=4.66",
+        "threadpoolctl>=3.2",
+    ],
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},
     classifiers=[

@@ -69,7 +69,8 @@ def render(boxes, caption):
             # a ground of its own, so that it can be read on a dark page
             f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8" '
             'fill="#ffffff" stroke="#d0d0d0"/>',
-            f'<g transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">',
+            '<g text-anchor="middle" '
+            f'transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">',
             *_edges(rows),
             *map(_box, boxes),
             "</g>",
@@ -113,10 +114,10 @@ def _box(box):
     shadow = _rect(x + 5, y + 5, box.width, box.height, box.kind) if box.count > 1 else ""
     parts = [shadow, _rect(x, y, box.width, box.height, box.kind, box.output)]
     y += 6 - LINE / 4
-    for line, weight in [(box.name, "bold"), *[(line, "normal") for line in box.lines]]:
+    for line, style in [(box.name, 'font-weight="bold"'), *[(line, "") for line in box.lines]]:
         if line:
             y += LINE
-            parts.append(_text(box.x, y, line, f'text-anchor="middle" font-weight="{weight}"'))
+            parts.append(_text(box.x, y, line, style))
     return f"<g><title>{escape(box.full)}</title>{''.join(parts)}</g>"
 
 
