@@ -55,7 +55,6 @@ setup(
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",
         "Intended Audience :: Education",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
