@@ -152,8 +152,7 @@ def directions(x, few, n, rng):
     """Yield (label, direction) along which to vary x: its elements, or n at random if not few."""
     if x.size > few:
         for k in range(n):
-            direction = rng.standard_normal(x.shape)
-            yield f", random direction {k}", direction / np.linalg.norm(direction)
+            yield f", random direction {k}", rng.standard_normal(x.shape)
         return
     for index, direction in zip(np.ndindex(x.shape), np.eye(x.size)):
         yield f"[{', '.join(map(str, index))}]" if index else "", direction.reshape(x.shape)

@@ -102,6 +102,7 @@ def check_meta_gradient(
     for i, x in enumerate(arrays):
         found = []
         for _, v in gradients.directions(x, 20, 5, rng):
+            v = v / np.linalg.norm(v)
             numeric = _smooth_difference(objective(), arrays, i, v)
             if numeric is None:
                 skipped += 1
