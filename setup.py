@@ -14,6 +14,7 @@ extras = {
     "images": ["h5py>=3.8", "pyarrow>=15"],
     "test": [
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "ruff>=0.6",
         "h5py>=3.8",
@@ -49,12 +50,10 @@ setup(
         "pillow>=10.1",
         "tqdm>=4.66",
         "threadpoolctl>=3.2",
-        "filelock>=3.12",
     ],
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",
         "Intended Audience :: Education",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

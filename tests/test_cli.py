@@ -85,6 +85,7 @@ def test_sinusoid_from_training_to_figures(capsys, tmp_path):
     assert "50 tasks" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_omniglot_from_zips_to_results(capsys, characters, tmp_path, few_test_tasks):
     options = ("--steps", 2, "--meta-batch", 9, "--data", characters)
     assert call("train", "omniglot", *options) == 0
@@ -166,6 +167,7 @@ def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     assert "--steps is 4, but run has done 6" in said
 
 
+@pytest.mark.slow
 def test_a_start_that_failed_does_not_block_the_folder(
     capsys, monkeypatch, characters, few_test_tasks
 ):
@@ -201,6 +203,7 @@ def test_cupy_without_cupy_is_one_sentence_with_the_command(capsys):
     assert "CuPy is not installed" in said and "pip install" in said
 
 
+@pytest.mark.slow
 def test_a_report_of_two_seeds(capsys, tmp_path):
     for seed in (0, 1):
         assert call("train", "sinusoid", "--steps", 100, "--seed", seed, "--out", f"run{seed}") == 0
@@ -213,6 +216,7 @@ def test_a_report_of_two_seeds(capsys, tmp_path):
     assert "--test-query has no meaning for sinusoid" in said
 
 
+@pytest.mark.slow
 def test_the_images_of_a_folder_are_checked_and_shown(capsys, characters, tmp_path):
     assert call("data", "omniglot", "--root", characters, "--out", "page.png") == 0
     said = capsys.readouterr().out

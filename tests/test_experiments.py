@@ -257,6 +257,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_starts_by_its_name(name, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TINYMAML_CACHE", str(data / "cache"))

@@ -60,6 +60,7 @@ def test_zips_give_every_drawing_in_order_with_white_ink(zips):
     ]
 
 
+@pytest.mark.slow
 def test_an_unpacked_folder_gives_the_same(copy):
     archive = copy / f"{EVALUATION}.zip"
     # As unpackers leave it that make a folder of the archive's name.
@@ -68,6 +69,7 @@ def test_an_unpacked_folder_gives_the_same(copy):
     np.testing.assert_array_equal(omniglot.load(copy.parent).images, expected_images())
 
 
+@pytest.mark.slow
 def test_repacked_zips_with_strangers_in_them_give_the_same(tmp_path):
     for part in (BACKGROUND, EVALUATION):
         members = dict(reversed(files(part).items()))
@@ -228,6 +230,7 @@ def test_the_cache_serves_the_second_load(zips, decodings):
     assert decodings == [zips]
 
 
+@pytest.mark.slow
 def test_changed_data_makes_the_cache_stale(copy, decodings):
     unpack(copy / f"{EVALUATION}.zip", copy)
     (copy / f"{EVALUATION}.zip").unlink()

@@ -31,6 +31,7 @@ from tinymaml.parallel import threads as chunks
 
 pytestmark = [
     pytest.mark.numpy_only,
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="about signals and limits of Unix"),
 ]
 
