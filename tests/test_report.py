@@ -388,7 +388,7 @@ def test_other_images_never_stand_beside_the_paper(tmp_path):
         "MAML, first order": {"5-way 1-shot": "—", "5-way 5-shot": "61.0 ± 0.5"},
     }
     for said in (text, page.text):
-        assert "These are not known to be data of the paper" in said
+        assert "The paper's numbers are of other data, and cannot be compared" in said
     for cells in page.table("MiniImageNet (Table 1)").values():
         assert all(cell == "—" for column, cell in cells.items() if column.endswith("ours"))
 

@@ -255,7 +255,7 @@ def _tables(data, entries):
     what = "Mean squared error" if data == "sinusoid" else "Accuracy in per cent"
     blocks = [f"## {_text(TITLES.get(data, data))}"]
     if not printed:
-        blocks.append("These are not known to be data of the paper, whose numbers are of others.")
+        blocks.append("The paper's numbers are of other data, and cannot be compared with these.")
     for columns, by_method in ((theirs, printed), (more, {})):
         rows = []
         for label in [label for group in labels.values() for label in sorted(group)]:
@@ -268,7 +268,7 @@ def _tables(data, entries):
                     rows[-1].append(_cell(found))
         endings = (", paper", ", ours") if by_method else ("",)
         head = ["method", *[_text(column + end) for column in columns for end in endings]]
-        whose = "paper and ours" if by_method else "ours, not in the paper's table"
+        whose = "paper and ours" if by_method else "ours, where the paper has none"
         if columns:
             blocks.append(_table(f"{what}, {whose}", head, rows))
     lines = []

@@ -114,7 +114,10 @@ class Run:
     def start(self, config: dict) -> None:
         """Make the folder and write the configuration; UserError if it cannot or holds a run."""
         if (self / "checkpoint.npz").exists():
-            raise UserError(f"{self.path} holds a run; add --resume or choose another --out")
+            raise UserError(
+                f"{self.path} already holds a run; add --resume to continue it, "
+                "or choose another --out"
+            )
         make_folder(self.path)
         self.write_json("config.json", config)
 
@@ -129,7 +132,9 @@ class Run:
         """Read a JSON object of the run; UserError if it is missing or damaged."""
         path = self / name
         if not path.exists():
-            raise UserError(f"{self.path} holds no run: {name} is missing; give a folder of --out")
+            raise UserError(
+                f"{self.path} holds no run: {name} is missing; give the folder that --out named"
+            )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
