@@ -12,6 +12,7 @@ version = re.search(r'__version__ = "(.+)"', source).group(1)
 extras = {
     "gpu": ["cupy-cuda12x>=13; platform_system != 'Darwin'"],
     "images": ["h5py>=3.8", "pyarrow>=15"],
+    "report": ["markdown>=3.4"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -19,6 +20,7 @@ extras = {
         "ruff>=0.6",
         "h5py>=3.8",
         "pyarrow>=15",
+        "markdown>=3.4",
     ],
     "reference": ["torch>=2.2", "jax>=0.4.30", "autograd>=1.7"],
     "docs": [

@@ -210,7 +210,7 @@ def test_a_report_of_two_seeds(capsys, tmp_path):
     assert call("report", "run0", "run1", "--out", "page") == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["page/report.md", "page/report.html"]
     text = (tmp_path / "page/report.md").read_text()
-    assert "(2 seeds)" in text and "at 100 of 70,000 iterations" in text
+    assert "(2 seeds)" in text and "100 of 70,000 iterations" in text
     assert "holds no run" in refused(capsys, "report", "nowhere")
     said = refused(capsys, "evaluate", "run0", "--test-query", 3)
     assert "--test-query has no meaning for sinusoid" in said

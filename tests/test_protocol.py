@@ -25,7 +25,7 @@ from tinymaml.experiments import (
     sinusoid,
 )
 from tinymaml.experiments.evaluation import score_tasks, summarise
-from tinymaml.experiments.report import page
+from tinymaml.experiments.report import _label
 from tinymaml.experiments.runs import Run
 from tinymaml.experiments.training import train
 from tinymaml.tasks import Batch, Task, miniimagenet, omniglot
@@ -671,7 +671,7 @@ def test_train_and_evaluate_test_the_trained_network_as_asked(monkeypatch, tmp_p
 )
 def test_the_row_taken_as_the_papers_stands_beside_it(method, usual, other):
     labels = {
-        kind: page._label({"method": method, "batch_norm": f"{kind} batch"})
+        kind: _label({"method": method, "batch_norm": f"{kind} batch"})
         for kind in ("query", "support")
     }
     assert labels.pop(usual) == method
