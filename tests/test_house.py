@@ -10,6 +10,7 @@ import tinymaml
 ROOMS = (
     "version",
     "errors",
+    "files",
     "engine",
     "nn",
     "optim",

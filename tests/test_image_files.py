@@ -11,7 +11,7 @@ from PIL import Image
 
 from tinymaml.errors import UserError
 from tinymaml.tasks import ImageEpisodes, read_images
-from tinymaml.tasks.files import Member
+from tinymaml.files import Member
 from tinymaml.tasks.images import decode as decode_picture
 from tinymaml.tasks.images import decode_all
 

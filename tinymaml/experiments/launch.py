@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..version import __version__
-from .presets import EXPERIMENTS, from_config
+from .presets import from_config
 from .runs import Run
 from .schedule import flag
 from .tables import table
@@ -162,7 +162,7 @@ def _test(name, experiment, run, reached, test_tasks):
         **_machine(),
     }
     run.write_json("results.json", results)
-    print(table(experiment.problem, results, EXPERIMENTS[name].schedule.steps))
+    print(table(experiment.problem, results))
     figures = experiment.figures(run, reached.params, results)
     print(f"figures: {', '.join(map(str, figures))}")
 

@@ -16,9 +16,13 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from ..errors import UserError
+from ..files import make_folder, replacing
 from ..pictures import plots
-from . import EXPERIMENTS, flag, paper
-from .runs import Run, make_folder, replacing
+from . import paper
+from .presets import EXPERIMENTS
+from .runs import Run
+from .schedule import flag
+from .tables import shortfall
 
 #: The headings of the paper's data; any other has its own name
 TITLES = {
@@ -117,25 +121,6 @@ def report(folders: list[str | Path], out: str | Path) -> list[Path]:
     return list(pages)
 
 
-def shortfall(results: dict) -> str:
-    """Say how far a training came that has fewer iterations than the experiment's own.
-
-    Parameters
-    ----------
-    results : dict
-        Of results.json.
-
-    Examples
-    --------
-    >>> shortfall({"experiment": "sinusoid", "trained_steps": 2000})
-    '2,000 of 70,000 iterations'
-    >>> shortfall({"experiment": "sinusoid", "trained_steps": 70_000})
-    ''
-    """
-    done, whole = results["trained_steps"], _preset(results["experiment"]).get("steps", 0)
-    return f"{done:,} of {whole:,} iterations" if done < whole else ""
-
-
 def _preset(name):
     """Return the settings of an experiment as it comes, none if it is not of this package."""
     return EXPERIMENTS[name].config() if name in EXPERIMENTS else {}
@@ -151,11 +136,14 @@ def _results(run):
 
 
 def _recipe(results):
-    """Return the experiment's name, and the options that differ from its own but the seed."""
+    """Return the experiment's name, and the options that differ from its own but the seed.
+
+    Runs of earlier versions hold settings that their experiment no longer has.
+    """
     usual = _preset(results["experiment"])
     words = [results["experiment"]]
     for key, value in (results["settings"] | {"steps": results["trained_steps"]}).items():
-        if key != "seed" and value is not False and value != usual.get(key):
+        if key in usual and key != "seed" and value is not False and value != usual[key]:
             words += [flag(key)] if value is True else [flag(key), str(value)]
     return words
 

@@ -7,65 +7,18 @@ Nothing is pickled: JSON, CSV and npz, which other programs can read.
 import csv
 import io
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..engine.backend import asarray, to_numpy
 from ..engine.tensor import Tensor, tensor
 from ..errors import UserError
+from ..files import make_folder, replacing
 
 FORMAT = "tinymaml checkpoint 2"
 COLUMNS = ("step", "seconds", "meta_loss", "validation", "diverged")  # of the metrics
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing bytes that takes the place of ``path`` when all went well.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written; the old file is then still there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "greeting.txt"
-    >>> with replacing(path) as file:
-    ...     _ = file.write(b"hello")
-    >>> path.read_text()
-    'hello'
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; make room or choose another --out"
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it; UserError if that cannot be done."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {path}: {error.strerror}; choose another --out"
-        ) from error
 
 
 class Checkpoint(NamedTuple):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..files import replacing
+
 # Okabe & Ito's colours, which colour-blind readers can tell apart
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00".split()
 
@@ -191,8 +193,6 @@ def save(path, draw, width=7.0, height=4.5, panels=(1, 1)):
     ``draw`` takes the list of the axes, ``panels`` = (rows, columns) of them, row by row.
     """
     from matplotlib.figure import Figure
-
-    from ..experiments.runs import replacing
 
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(list(figure.subplots(*panels, squeeze=False).flat))

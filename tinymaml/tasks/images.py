@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import reading
 from .episode import Batch, Task
-from .files import reading
 
 
 class ImageEpisodes:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .files import Member, reading
+from ..files import Member, reading
 from .images import class_folders, visible
 
 # What people call the parts; some have, beside what trains, what validates on the same classes.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from .files import reading
+from ..files import reading
 from .images import decode_all, visible
 from .layouts import LAYOUTS, SPLITS, find_tables
 

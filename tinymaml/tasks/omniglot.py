@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .files import Member, reading, replacing
+from ..files import Member, reading, replacing
 
 __all__ = ["Omniglot", "download", "find", "load", "splits"]
 
@@ -101,7 +101,7 @@ def load(data=None, resize="nearest"):
     small = {name: _shrink(ink, RESIZE[resize]) for name, ink in drawings(home)}
     names, images = list(small), np.stack(list(small.values()))[..., None]
     # A second reading costs seconds: no reason to fail where nothing can be written.
-    with contextlib.suppress(OSError), replacing(cache) as file:
+    with contextlib.suppress(OSError, UserError), replacing(cache) as file:
         np.savez(file, key=key, images=images, names=names)
     return Omniglot(images, names)
 

@@ -1,11 +1,12 @@
-"""Files of other people: what is wrong with one in a sentence, and writing one whole."""
+"""Files: what is wrong with one in a sentence, and writing one whole or not at all."""
 
 import contextlib
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
 
-from ..errors import UserError
+from .errors import UserError
 
 
 class Member(NamedTuple):
@@ -65,24 +66,45 @@ def _fault(path, kind, error):
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Open a file for writing bytes that takes the place of `path` when all went well.
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing bytes that takes the place of ``path`` when all went well.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written; the old file is then still there.
 
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> path = Path(tempfile.mkdtemp()) / "new folder" / "greeting.txt"
+    >>> path = Path(tempfile.mkdtemp()) / "greeting.txt"
     >>> with replacing(path) as file:
     ...     _ = file.write(b"hello")
     >>> path.read_text()
     'hello'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
     try:
-        with open(unfinished, "wb") as file:
+        with open(part, "wb") as file:
             yield file
-        os.replace(unfinished, path)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; make room or choose another --out"
+        ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; UserError if that cannot be done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.strerror}; choose another --out"
+        ) from error
