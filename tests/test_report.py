@@ -481,7 +481,7 @@ def test_hostile_settings_cannot_leave_the_command(tmp_path):
     run = write(tmp_path / "run", row(), **{"resize": "$(rm -rf ~)\n```\n", "a b;": 1})
     text, _ = made(tmp_path, run)
     line = next(line for line in text.splitlines() if line.startswith("tinymaml train"))
-    assert "'$(rm -rf ~) ``` '" in line and "'--a b;' 1" in line
+    assert "'$(rm -rf ~) ``` '" in line and "a b" not in line  # the latter is not a setting
     assert text.count("\n```\n") == 1
 
 
