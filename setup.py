@@ -6,19 +6,21 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 root = Path(__file__).parent
-source = (root / "tinymaml/__init__.py").read_text(encoding="utf-8")
+source = (root / "tinymaml/version.py").read_text(encoding="utf-8")
 version = re.search(r'__version__ = "(.+)"', source).group(1)
 
 extras = {
     "gpu": ["cupy-cuda12x>=13; platform_system != 'Darwin'"],
-    "images": ["pillow>=10", "h5py>=3.8", "pyarrow>=15"],
+    "images": ["h5py>=3.8", "pyarrow>=15"],
+    "report": ["markdown>=3.4"],
     "test": [
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "ruff>=0.6",
-        "pillow>=10",
         "h5py>=3.8",
         "pyarrow>=15",
+        "markdown>=3.4",
     ],
     "reference": ["torch>=2.2", "jax>=0.4.30", "autograd>=1.7"],
     "docs": [
@@ -44,11 +46,16 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
     package_data={"tinymaml": ["checks/*.npz"]},
-    install_requires=["numpy>=2.0", "matplotlib>=3.8", "tqdm>=4.66", "threadpoolctl>=3.2"],
+    install_requires=[
+        "numpy>=2.0",
+        "matplotlib>=3.8",
+        "pillow>=10.1",
+        "tqdm>=4.66",
+        "threadpoolctl>=3.2",
+    ],
     extras_require=extras,
     entry_points={"console_scripts": ["tinymaml = tinymaml.cli:console"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",
         "Intended Audience :: Education",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

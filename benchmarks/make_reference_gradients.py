@@ -1,7 +1,8 @@
 """Compute the meta-gradients that ``tinymaml check`` compares with, by PyTorch alone.
 
 ``python -m benchmarks.make_reference_gradients`` writes
-``tinymaml/checks/reference_gradients.npz``: parameters, tasks, and for each case PyTorch's meta-loss and meta-gradient as one vector.
+``tinymaml/checks/reference_gradients.npz``: parameters, tasks, and for each case
+PyTorch's meta-loss and meta-gradient as one vector.
 """
 
 import os
@@ -13,7 +14,6 @@ from tinymaml.checks.reference import (
     N_WAY,
     NETWORKS,
     STORED,
-    as_vector,
     problem,
     torch_meta_gradient,
 )
@@ -41,7 +41,7 @@ def make():
             y = y.reshape(2, META_BATCH, N_WAY)
         stored[f"{name}/x"], stored[f"{name}/y"] = x, y
     for case in CASES:
-        stored[f"{case}"] = as_vector(*torch_meta_gradient(case, *problem(case.network, stored)))
+        stored[f"{case}"] = torch_meta_gradient(case, *problem(case.network, stored))
     return stored
 
 

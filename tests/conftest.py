@@ -28,14 +28,20 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "numpy_only: about NumPy arrays; skipped on other backends")
     try:
         backend.set_backend(config.getoption("--backend"))
     except UserError as error:  # CuPy or the GPU is missing
         raise pytest.UsageError(str(error)) from error
 
 
+SLOW_FIXTURES = {"built", "data_root", "real"}  # the documentation's pages, and real data
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     name = config.getoption("--backend")
     if name == "numpy":
         return

@@ -1,4 +1,4 @@
-"""Small stand-ins for Omniglot's files: upstream's whole layout, drawn with a few glyphs."""
+"""Stand-ins for Omniglot's files: upstream's whole layout, drawn with a few glyphs."""
 
 import struct
 import zipfile
@@ -6,22 +6,47 @@ import zlib
 
 import numpy as np
 
-from tinymaml.tasks.omniglot_source import CHARACTERS, DRAWINGS, SIDE
+from tinymaml.tasks.omniglot import DRAWINGS, SIDE
+
+# Alphabets and their numbers of characters, as upstream publishes them.
+ALPHABETS = {
+    "images_background": """
+        Alphabet_of_the_Magi 20 Anglo-Saxon_Futhorc 29 Arcadian 26 Armenian 41
+        Asomtavruli_(Georgian) 40 Balinese 24 Bengali 46
+        Blackfoot_(Canadian_Aboriginal_Syllabics) 14 Braille 26 Burmese_(Myanmar) 34 Cyrillic 33
+        Early_Aramaic 22 Futurama 26 Grantha 43 Greek 24 Gujarati 48 Hebrew 22
+        Inuktitut_(Canadian_Aboriginal_Syllabics) 16 Japanese_(hiragana) 52 Japanese_(katakana) 47
+        Korean 40 Latin 26 Malay_(Jawi_-_Arabic) 40 Mkhedruli_(Georgian) 41 N_Ko 33
+        Ojibwe_(Canadian_Aboriginal_Syllabics) 14 Sanskrit 42 Syriac_(Estrangelo) 23 Tagalog 17
+        Tifinagh 55""",
+    "images_evaluation": """
+        Angelic 20 Atemayar_Qelisayer 26 Atlantean 26 Aurek-Besh 26 Avesta 26 Ge_ez 26
+        Glagolitic 45 Gurmukhi 45 Kannada 41 Keble 26 Malayalam 47 Manipuri 40 Mongolian 30
+        Old_Church_Slavonic_(Cyrillic) 45 Oriya 46 Sylheti 28 Syriac_(Serto) 23 Tengwar 25
+        Tibetan 42 ULOG 26""",
+}
+CHARACTERS = {
+    part: [
+        f"{alphabet}/character{number:02d}"
+        for alphabet, count in zip(table.split()[::2], table.split()[1::2])
+        for number in range(1, int(count) + 1)
+    ]
+    for part, table in ALPHABETS.items()
+}
+NAMES = [f"{part}/{character}" for part in CHARACTERS for character in CHARACTERS[part]]
 
 
 def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(ink, header=None, filter_type=0):
+def png(ink):
     """A 1-bit PNG as upstream writes it: paper = 1, ink = 0."""
     height, width = ink.shape
-    header = header or struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    rows = np.packbits(~ink, axis=1)
-    rows = np.insert(rows, 0, filter_type, axis=1)
+    rows = np.insert(np.packbits(~ink, axis=1), 0, 0, axis=1)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
         + chunk(b"tIME", bytes(7))
         + chunk(b"IDAT", zlib.compress(rows.tobytes()))
         + chunk(b"IEND", b"")

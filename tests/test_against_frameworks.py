@@ -29,6 +29,8 @@ try:
 except ImportError:
     autograd = None
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-10
 rng = numpy.random.default_rng(5)
 

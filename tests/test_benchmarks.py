@@ -27,6 +27,7 @@ SMALL = {
 PAIRS = [(name, peer) for name, workload in WORKLOADS.items() for peer in workload.peers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "peer"), PAIRS)
 def test_peer_agrees_with_ours(name, peer):
     pytest.importorskip(measure.CONTENDERS[peer][2])

@@ -83,6 +83,7 @@ def test_sinusoid_from_training_to_figures(capsys, tmp_path):
     assert "over 50 tasks" in said and "/150 [" in progress
 
 
+@pytest.mark.slow
 def test_omniglot_from_zips_to_results(capsys, characters, tmp_path):
     options = ("--steps", 2, "--meta-batch", 9, "--data", characters, "--test-tasks", 20)
     assert call("train", "omniglot", *options) == 0
@@ -165,6 +166,7 @@ def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     assert "--steps is 4, but run has done 6" in said
 
 
+@pytest.mark.slow
 def test_a_start_that_failed_does_not_block_the_folder(capsys, monkeypatch, characters):
     few = ("--steps", 1, "--meta-batch", 2, "--test-tasks", 2)
     options = ("train", "omniglot", *few, "--data", characters)
@@ -208,18 +210,20 @@ def test_cupy_without_cupy_is_one_sentence_with_the_command(capsys):
     assert "CuPy is not installed" in said and "pip install" in said
 
 
+@pytest.mark.slow
 def test_a_report_of_two_seeds(capsys, tmp_path):
     for seed in (0, 1):
         assert call("train", "sinusoid", "--steps", 100, "--seed", seed, "--out", f"run{seed}") == 0
     assert call("report", "run0", "run1", "--out", "page") == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["page/report.md", "page/report.html"]
     text = (tmp_path / "page/report.md").read_text()
-    assert "(2 seeds)" in text and "at 100 of 70,000 iterations" in text
+    assert "(2 seeds)" in text and "100 of 70,000 iterations" in text
     assert "holds no run" in refused(capsys, "report", "nowhere")
     said = refused(capsys, "evaluate", "run0", "--test-query", 3)
     assert "--test-query has no meaning for sinusoid" in said
 
 
+@pytest.mark.slow
 def test_the_images_of_a_folder_are_checked_and_shown(capsys, characters, tmp_path):
     assert call("data", "omniglot", "--root", characters, "--out", "page.png") == 0
     said = capsys.readouterr().out

@@ -89,6 +89,7 @@ def conv_step(steps, first_order=False):
     return tm.maml.meta_loss(loss, params, tasks, **options), params, tasks
 
 
+@pytest.mark.slow
 @pytest.mark.numpy_only
 @pytest.mark.parametrize("steps", [1, 3])
 def test_it_agrees_with_what_python_measures(steps):
@@ -107,6 +108,7 @@ def test_it_agrees_with_what_python_measures(steps):
     assert tm.graph_memory(value).total > 0.95 * held.total
 
 
+@pytest.mark.slow
 def test_every_inner_step_adds_the_same_and_first_order_adds_none():
     second = [tm.graph_memory(conv_step(steps)[0]).total for steps in (1, 2, 3, 4)]
     growth = np.diff(second)

@@ -117,6 +117,7 @@ def folder(tmp_path_factory):
     return shutil.copytree(NOTEBOOKS, room / "notebooks")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", ["there", "drawn"])
 @each
 def test_runs_in_fast_mode(path, folder, images):

@@ -31,7 +31,7 @@ from tinymaml.experiments import (
 )
 from tinymaml.experiments.classification import Classification, Images, TrainingBatches
 from tinymaml.experiments.evaluation import evaluate, score_tasks
-from tinymaml.experiments.report import page
+from tinymaml.experiments.report import _label
 from tinymaml.experiments.runs import Run
 from tinymaml.experiments.tables import table
 from tinymaml.experiments.training import train
@@ -630,7 +630,7 @@ def test_a_network_that_is_not_finite_has_no_accuracy(name):
     one = one.replace(**{n: v for n, v in few.items() if hasattr(one.method, n)})
     params = {n: tm.tensor(p.data * np.nan) for n, p in one.init().items()}
     assert one.validate(params)[1] == 3
-    results = one.test(params, 4)
+    results = one.test(params, 4) | {"experiment": name, "trained_steps": 1}
     for row in results["rows"]:
         if "pixels" not in row["method"]:
             assert row["diverged"] == 4 and np.isnan(row["mean"])
@@ -801,7 +801,7 @@ def test_train_and_evaluate_test_the_trained_network_as_asked(monkeypatch, tmp_p
 )
 def test_the_row_taken_as_the_papers_stands_beside_it(method, usual, other):
     labels = {
-        kind: page._label({"method": method, "batch_norm": f"{kind} batch"})
+        kind: _label({"method": method, "batch_norm": f"{kind} batch"})
         for kind in ("query", "support")
     }
     assert labels.pop(usual) == method

@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, short of room, or read from damaged and hostile folders."""
+"""Runs that are killed, interrupted, short of room, or read from damaged folders."""
 
 import contextlib
 import errno
@@ -8,11 +8,9 @@ import os
 import pickle
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
-import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,15 +21,16 @@ import pytest
 from test_training import assert_same, contents, small, start
 
 import tinymaml as tm
-from tinymaml import cli
+from tinymaml import cli, files
 from tinymaml.errors import UserError
-from tinymaml.experiments import EXPERIMENTS, Experiment, Omniglot, Sinusoids, launch, runs
+from tinymaml.experiments import EXPERIMENTS, Experiment, Omniglot, Sinusoids, launch
 from tinymaml.experiments.runs import COLUMNS, Run
 from tinymaml.experiments.training import train
 from tinymaml.parallel import chunks, threads
 
 pytestmark = [
     pytest.mark.numpy_only,
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="about signals and limits of Unix"),
 ]
 
@@ -140,11 +139,11 @@ def test_killed_at_random_moments_a_resumed_run_ends_as_one_without_a_break(tmp_
 
 
 class Operations:
-    """Counts what ``runs.replacing`` does to files, and kills this process at one operation."""
+    """Counts what ``files.replacing`` does to files, and kills this process at one operation."""
 
     def __init__(self, fatal):
         self.count, self.fatal = 0, fatal
-        runs.open = self.open
+        files.open = self.open
         os.fsync, os.replace = map(self.watched, (os.fsync, os.replace))
 
     def another(self):
@@ -243,6 +242,7 @@ class CtrlCAtLines:
         return self.of_line
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_at_any_line_leaves_a_whole_run(tmp_path, monkeypatch, presses):
     """The first ends the training after the step at hand, the second at once."""
@@ -257,7 +257,9 @@ def test_ctrl_c_at_any_line_leaves_a_whole_run(tmp_path, monkeypatch, presses):
         run = start(tmp_path / str(i), experiment)
         first, step = rng.integers(1, lines.count), None
         fatal = first, first + rng.integers(1, 100)
-        with CtrlCAtLines(*fatal[:presses]) as pressed, contextlib.suppress(KeyboardInterrupt):
+        # raised in the writing of an npz it becomes a ValueError of NumPy's
+        given_up = contextlib.suppress(KeyboardInterrupt, *[ValueError] * (presses > 1))
+        with CtrlCAtLines(*fatal[:presses]) as pressed, given_up:
             step = train(experiment, run, progress=False).step
         assert pressed.pressed >= 1
         resume = (run / "checkpoint.npz").exists()
@@ -265,7 +267,7 @@ def test_ctrl_c_at_any_line_leaves_a_whole_run(tmp_path, monkeypatch, presses):
             assert run.steps_done() == step
             early += step < 3
         elif presses == 1:  # before the first step or after the last
-            assert not resume or run.steps_done() in (0, 3)
+            assert not resume or run.steps_done() == 3
         else:
             early += 1
         assert_whole(run)
@@ -467,7 +469,7 @@ def file_limit(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def files(run):
+def contents_of(run):
     return {path.name: path.read_bytes() for path in run.path.iterdir()}
 
 
@@ -480,17 +482,17 @@ def test_on_a_full_disk_every_file_is_the_old_one(quick, capsys, monkeypatch):
     config = run.read_json("config.json")
     config["settings"]["steps"] = 9
     run.write_json("config.json", config)
-    before = files(run)
+    before = contents_of(run)
     sizes = {name: len(content) for name, content in before.items()}
     for limit in (0, 50, sizes["config.json"], 5000, sizes["checkpoint.npz"] - 1):
         with file_limit(limit):
             said = refused(capsys, *options, "--resume")
         assert "cannot write run/" in said and "make room" in said
-        assert files(run) == before
+        assert contents_of(run) == before
     with file_limit(sizes["checkpoint.npz"] + 1000):  # which a figure is longer than
         assert "cannot write run/fits.png" in refused(capsys, *options, "--resume")
     assert run.steps_done() == run.read_json("results.json")["trained_steps"] == 9
-    assert files(run).keys() == before.keys() | {"adaptation.png"}
+    assert contents_of(run).keys() == before.keys() | {"adaptation.png"}
 
 
 def in_the_way(run):
@@ -520,12 +522,12 @@ def test_a_folder_that_may_not_be_written_to_is_one_sentence(quick, no_figures, 
         pytest.skip("root may write everywhere")
     options = ("train", "sinusoid", "--meta-batch", 2, "--out", "run")
     assert call(capsys, *options, "--steps", 5)[0] == 0
-    before = files(Run("run"))
+    before = contents_of(Run("run"))
     os.chmod("run", 0o500)
     said = refused(capsys, *options, "--steps", 9, "--resume")
     assert "cannot write run/config.json: Permission denied" in said
     os.chmod("run", 0o700)
-    assert files(Run("run")) == before
+    assert contents_of(Run("run")) == before
 
 
 def photographs(folder):
@@ -549,11 +551,11 @@ def test_images_that_are_gone_are_missed_in_one_sentence(quick, capsys, tmp_path
     options = ("train", "miniimagenet", "--out", "run", "--image-size", 16, "--filters", 2)
     more = ("--meta-batch", 1, "--k-shot", 1, "--n-query", 2, "--data", "set", "--steps", 1)
     assert call(capsys, *options, *more)[0] == 0
-    before = files(Run("run"))
+    before = contents_of(Run("run"))
     (tmp_path / "set").rename(tmp_path / "elsewhere")
     for command in (("train", "miniimagenet", "--out", "run", "--resume"), ("evaluate", "run")):
         assert f"{tmp_path / 'set'} does not exist; give" in refused(capsys, *command)
-    assert files(Run("run")) == before
+    assert contents_of(Run("run")) == before
     assert call(capsys, "evaluate", "run", "--tasks", 2, "--data", "elsewhere")[0] == 0
 
 
@@ -643,7 +645,7 @@ def test_chunks_change_rounding_alone(dtype, tolerance):
             np.testing.assert_allclose(g, whole[name], rtol=0, atol=tolerance * largest)
 
 
-# Damaged and hostile folders
+# Damaged folders
 
 
 @pytest.fixture
@@ -654,7 +656,7 @@ def trained(quick, no_figures, capsys, monkeypatch):
     assert (
         call(capsys, "train", "sinusoid", "--steps", 5, "--meta-batch", 2, "--out", "run")[0] == 0
     )
-    return files(Run("run"))
+    return contents_of(Run("run"))
 
 
 COMMANDS = {
@@ -694,13 +696,17 @@ def test_a_damaged_file_is_one_sentence_or_harmless(capsys, trained, name):
     for length in rng.integers(len(whole), size=8):
         content = whole[:length]
         codes = outcomes(capsys, trained, name, content)
-        lines = whole.splitlines() if name == "metrics.csv" else []  # lacking rows is no damage
-        assert set(codes.values()) == {2} or content.splitlines()[-1] in lines
-    for place in rng.integers(len(whole), size=8):
+        harmless = False
+        if name == "metrics.csv":  # lacking rows is no damage
+            rows = content.splitlines()[1:]
+            harmless = not rows or rows[-1] in whole.splitlines()
+        assert set(codes.values()) == {2} or harmless
+    binary = name == "checkpoint.npz"
+    for place in rng.integers(len(whole), size=8 * binary):
         content = bytearray(whole)
         content[place] ^= 1 << rng.integers(8)
         codes = outcomes(capsys, trained, name, bytes(content))
-        if name == "checkpoint.npz" and codes["evaluate"] == 0:
+        if codes["evaluate"] == 0:
             like = EXPERIMENTS["sinusoid"].init()
             (Path("run") / name).write_bytes(content)
             found = Run("run").load(like).params
@@ -709,56 +715,32 @@ def test_a_damaged_file_is_one_sentence_or_harmless(capsys, trained, name):
                     np.testing.assert_array_equal(p.data, archive[f"params/{key}"])
 
 
-DEEP = "[" * 100_000
-HUGE = "9" * 5000
 OTHER = {"experiment": "omniglot", "settings": {}}
 CONFIGS = {
-    "deep": DEEP,
-    "steps of 5000 digits": f'{{"experiment": "sinusoid", "settings": {{"steps": {HUGE}}}}}',
-    "infinite rate": '{"experiment": "sinusoid", "settings": {"inner_lr": 1e999}}',
-    "NaN": '{"experiment": "sinusoid", "settings": {"meta_lr": NaN}}',
-    "a list as name": '{"experiment": [], "settings": {}}',
-    "a long name": json.dumps(OTHER | {"experiment": "x" * 10**6}),
-    "a number as data": json.dumps(OTHER | {"data": 5}),
-    "data with NUL": json.dumps(OTHER | {"data": "a\0b"}),
-    "data with an escape": json.dumps(OTHER | {"data": "\x1b[31m\n"}),
-    "data with a surrogate": '{"experiment": "omniglot", "settings": {}, "data": "\\ud800"}',
-    "data of 5000 characters": json.dumps(OTHER | {"data": "a" * 5000}),
+    "infinite rate": b'{"experiment": "sinusoid", "settings": {"inner_lr": 1e999}}',
+    "NaN": b'{"experiment": "sinusoid", "settings": {"meta_lr": NaN}}',
+    "a list as name": b'{"experiment": [], "settings": {}}',
+    "a number as data": json.dumps(OTHER | {"data": 5}).encode(),
     "not UTF-8": b"\xff\xfe{}",
 }
+HEAD = ",".join(COLUMNS).encode()
 METRICS = {
-    "NUL": "{head}\n2,1.0,2.0,\0,\n",
-    "a long field": f"{{head}}\n2,1.0,{'1' * 200_000},,\n",
-    "a step of 5000 digits": f"{{head}}\n{HUGE},1.0,2.0,,\n",
-    "a step beyond all": f"{{head}}\n{2**63},1.0,2.0,,\n",
-    "a step below 0": "{head}\n-2,1.0,2.0,,\n",
-    "an infinite loss": "{head}\n2,1.0,1e999,,\n",
-    "no loss": "{head}\n2,1.0,,,\n",
-    "a step twice": "{head}\n2,1.0,2.0,,\n2,1.0,2.0,,\n",
-    "too many cells": "{head}\n2,1.0,2.0,,,,\n",
-    "no lines at all": "",
+    "no number": HEAD + b"\n2,1.0,much,,\n",
+    "a line cut off": HEAD + b"\n2,1.0,2.0",
+    "no column of diverged tasks": b"step,seconds,meta_loss,validation\n2,1.0,2.0,\n",
     "not UTF-8": b"\xff",
 }
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_a_hostile_configuration_is_one_sentence(capsys, trained, kind):
-    content = CONFIGS[kind] if isinstance(CONFIGS[kind], bytes) else CONFIGS[kind].encode()
-    assert set(outcomes(capsys, trained, "config.json", content).values()) == {2}
+def test_a_configuration_of_another_form_is_one_sentence(capsys, trained, kind):
+    codes = outcomes(capsys, trained, "config.json", CONFIGS[kind])
+    assert codes["train"] == codes["evaluate"] == 2
 
 
 @pytest.mark.parametrize("kind", METRICS)
-def test_hostile_metrics_are_one_sentence(capsys, trained, kind):
-    content = METRICS[kind]
-    if not isinstance(content, bytes):
-        content = content.replace("{head}", ",".join(COLUMNS)).encode()
-    assert set(outcomes(capsys, trained, "metrics.csv", content).values()) == {2}
-
-
-def test_metrics_without_a_column_are_not_gone_on_with(capsys, trained):
-    said = b"step,seconds,meta_loss,validation\n2,1.0,2.0,\n"
-    codes = outcomes(capsys, trained, "metrics.csv", said)
-    assert codes["train"] == codes["evaluate"] == 2
+def test_metrics_of_another_form_are_one_sentence(capsys, trained, kind):
+    assert set(outcomes(capsys, trained, "metrics.csv", METRICS[kind]).values()) == {2}
 
 
 def npy(array):
@@ -767,34 +749,16 @@ def npy(array):
     return file.getvalue()
 
 
-def archive(trained, method=zipfile.ZIP_STORED, **members):
-    """The trained checkpoint with members changed or added, or left out where None."""
+def archive(trained, **members):
+    """The trained checkpoint with members changed, or left out where None."""
     file = io.BytesIO()
     with np.load(io.BytesIO(trained["checkpoint.npz"])) as old:
         content = {name: npy(old[name]) for name in old.files} | members
-    with zipfile.ZipFile(file, "w", method) as new:
+    with zipfile.ZipFile(file, "w") as new:
         for name, data in content.items():
             if data is not None:
-                new.writestr(name if name.startswith("..") else f"{name}.npy", data)
+                new.writestr(f"{name}.npy", data)
     return file.getvalue()
-
-
-def declared(shape, dtype="<f4"):
-    """An array's header, with hardly any data."""
-    file = io.BytesIO()
-    header = {"descr": dtype, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue() + bytes(160)
-
-
-def numbers(trained, **changes):
-    """The checkpoint's numbers as a member, some of them changed."""
-    with np.load(io.BytesIO(trained["checkpoint.npz"])) as old:
-        meta = json.loads(str(old["meta"]))
-    text = json.dumps(meta | dict.fromkeys(changes, "@"))
-    for change in changes.values():
-        text = text.replace('"@"', change, 1)
-    return npy(np.array(text))
 
 
 class Payload:
@@ -806,74 +770,19 @@ class Payload:
 
 WEIGHT = "params/linear1.weight"
 EVIL = np.array([Payload()], dtype=object)
-ZEROS = npy(np.zeros(1 << 24, np.float32))  # 64 MB, hardly anything when it is packed
-STATE = '{"step": %s}'
 CHECKPOINTS = {
-    "a bomb": lambda t: archive(t, zipfile.ZIP_DEFLATED, **{WEIGHT: ZEROS}),
-    "a bomb of another method": lambda t: archive(t, zipfile.ZIP_BZIP2, meta=ZEROS),
-    "a terabyte declared": lambda t: archive(t, **{WEIGHT: declared((2**38,))}),
-    "numbers of a terabyte": lambda t: archive(t, meta=declared((), f"<U{2**28}")),
-    "a shape that overflows": lambda t: archive(t, **{WEIGHT: declared((2**32, 2**32))}),
-    "a shape below 0": lambda t: archive(t, **{WEIGHT: declared((-1, 40))}),
-    "a header that is no header": lambda t: archive(
-        t, **{WEIGHT: b"\x93NUMPY\x01\x00\x04\x00(((("}
-    ),
     "a missing array": lambda t: archive(t, **{WEIGHT: None}),
-    "too little data": lambda t: archive(t, **{WEIGHT: declared((1, 40))[:-8]}),
+    "too little data": lambda t: archive(t, **{WEIGHT: npy(np.zeros((1, 40), np.float32))[:-8]}),
+    "another precision": lambda t: archive(t, **{WEIGHT: npy(np.zeros((1, 40)))}),
     "a pickle": lambda t: archive(t, meta=npy(EVIL)),
     "a pickled weight": lambda t: archive(t, **{WEIGHT: npy(EVIL)}),
     "a pickle alone": lambda t: pickle.dumps(Payload()),
-    "an array alone": lambda t: ZEROS,
-    "numbers nested deeply": lambda t: archive(t, meta=npy(np.array(DEEP))),
-    "a step below 0": lambda t: archive(t, meta=numbers(t, step="-1")),
-    "a step of 5000 digits": lambda t: archive(t, meta=numbers(t, step=HUGE)),
-    "a step beyond all": lambda t: archive(t, meta=numbers(t, step=str(2**63))),
-    "an infinite loss": lambda t: archive(t, meta=numbers(t, losses="[1e999]")),
-    "a loss too large": lambda t: archive(t, meta=numbers(t, losses=f"[{'9' * 400}]")),
-    "a step of Adam below 0": lambda t: archive(t, meta=numbers(t, optimizer=STATE % -1)),
-    "a step of Adam too large": lambda t: archive(
-        t, meta=numbers(t, optimizer=STATE % ("9" * 400))
-    ),
-    "a directory without end": lambda t: (
-        bytes(2**25) + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 9, 9, 2**25, 0, 0)
-    ),
+    "an array alone": lambda t: npy(np.zeros(3)),
 }
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_a_hostile_checkpoint_is_one_sentence_and_little_memory(capsys, trained, kind):
-    content = CHECKPOINTS[kind](trained)
-    tracemalloc.start()
-    try:
-        codes = outcomes(capsys, trained, "checkpoint.npz", content)
-        assert tracemalloc.get_traced_memory()[1] < 2**24
-    finally:
-        tracemalloc.stop()
-    of_adam = "Adam" in kind  # whose state is not asked for at a test
-    assert codes == {"train": 2, "evaluate": 0 if of_adam else 2}
-
-
-def test_names_in_a_checkpoint_lead_nowhere(capsys, trained):
-    content = archive(trained, **{"../evil.npy": b"x", "../../evil": b"x"})
-    assert set(outcomes(capsys, trained, "checkpoint.npz", content).values()) == {0}
-    assert not Path("../evil").exists() and not Path("../evil.npy").exists()
-
-
-@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "checkpoint.npz"])
-def test_what_is_no_file_or_has_no_end_is_not_read(capsys, trained, name):
-    path = Path("run") / name
-
-    def assert_refused():
-        for kind in ("train", "evaluate"):
-            assert name in refused(capsys, *COMMANDS[kind])
-
-    path.unlink()
-    os.mkfifo(path)
-    assert_refused()
-    path.unlink()
-    path.mkdir()
-    assert_refused()
-    path.rmdir()
-    with open(path, "wb") as file:
-        file.truncate(1 << 40)
-    assert_refused()
+def test_a_checkpoint_of_another_form_is_one_sentence_and_nothing_in_it_runs(capsys, trained, kind):
+    codes = outcomes(capsys, trained, "checkpoint.npz", CHECKPOINTS[kind](trained))
+    assert codes == {"train": 2, "evaluate": 2}
+    assert not Path("evil").exists()

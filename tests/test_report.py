@@ -1,8 +1,8 @@
-"""The report: each number in its cell and no other, from files that are not trusted."""
+"""The report: each number in its cell and no other."""
 
-import copy
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,7 +14,7 @@ from tinymaml.experiments import EXPERIMENTS, paper
 from tinymaml.experiments.report import report
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
-HOSTILE = "<script>alert(1)</script> | [x](javascript:y) *a* `b` \"q' & \u202e\ud800\n# head"
+HOSTILE = "<script>alert(1)</script> | [x](javascript:y) *a* `b` \"q' & \n# head"
 
 
 def row(data="Omniglot", method="MAML", setting="5-way 1-shot", mean=0.984, ci95=0.005, **more):
@@ -59,8 +59,8 @@ def write(folder, *rows, experiment="omniglot", trained=60_000, pictures=(), csv
     config = {"experiment": experiment, "settings": settings, "data": None}
     if not of_sinusoids:
         config["data"] = "/home/someone/images"
-    dump(folder / "results.json", results)
-    dump(folder / "config.json", config)
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "config.json").write_text(json.dumps(config))
     if csv:
         (folder / "metrics.csv").write_text(csv)
     for name in pictures:
@@ -68,8 +68,9 @@ def write(folder, *rows, experiment="omniglot", trained=60_000, pictures=(), csv
     return folder
 
 
-def dump(path, content):
-    path.write_text(json.dumps(content))
+def change(run, **results):
+    content = json.loads((run / "results.json").read_text()) | results
+    (run / "results.json").write_text(json.dumps(content))
 
 
 class Page(HTMLParser):
@@ -89,7 +90,7 @@ class Page(HTMLParser):
         attributes = dict(attributes)
         self.tags.add(tag)
         self.ids += [attributes["id"]] if "id" in attributes else []
-        self.links += [attributes["href"]] if tag == "a" else []
+        self.links += [attributes["href"]] if "href" in attributes else []
         self.images += [attributes] if tag == "img" else []
         if tag not in self.EMPTY:
             self.open.append(tag)
@@ -101,6 +102,9 @@ class Page(HTMLParser):
             self.cell = ""
         elif tag == "br":
             self.cell += "\n"
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -162,7 +166,7 @@ def test_values_of_the_paper():
 
 
 def test_every_row_and_number_of_the_paper_is_there_without_ours(tmp_path):
-    text, page = made(tmp_path, write(tmp_path / "run"))
+    text, page = made(tmp_path, write(tmp_path / "run", row("photographs")))
     for heading, table, digits in (
         ("Omniglot (Table 1)", paper.TABLES["Omniglot"], 1),
         ("MiniImageNet (Table 1)", paper.TABLES["MiniImageNet"], 2),
@@ -209,7 +213,6 @@ def test_our_numbers_stand_in_their_cells(tmp_path):
     images = page.table("MiniImageNet (Table 1)")
     assert images["MAML"]["5-way 1-shot, ours"] == "48.12 ± 1.84"
     assert images["Nearest neighbour"]["5-way 1-shot, ours"] == "—"
-    assert "Nearest neighbour: batch norm takes the statistics of training images." in page.text
 
     errors = page.table("Sinusoid (Table 2)")["MAML"]
     assert errors["K = 5, 1 step, ours"] == "1.50 ± 0.12"
@@ -220,6 +223,12 @@ def test_our_numbers_stand_in_their_cells(tmp_path):
     # the same in Markdown, where each number is a link to its run
     assert "| 98.7 ± 0.4 | [98.4 ± 0.5](#run-a) |" in text
     assert '<a id="run-a"></a>\n\n### a' in text
+    # tables without runs come last
+    assert list(page.tables)[:3] == [
+        "Omniglot (Table 1)",
+        "MiniImageNet (Table 1)",
+        "Sinusoid (Table 2)",
+    ]
     # and every link leads somewhere
     assert set(page.links) == {"#run-a", "#run-b", "#run-c"} <= {f"#{id}" for id in page.ids}
     assert len(page.ids) == len(set(page.ids))
@@ -228,13 +237,25 @@ def test_our_numbers_stand_in_their_cells(tmp_path):
 def test_what_the_paper_did_not_measure_has_rows_and_tables_too(tmp_path):
     run = write(
         tmp_path / "run",
+        row(method="ProtoNet", mean=0.96, steps=0),
         row(method="MAML, first order", mean=0.95),
         row(setting="7-way 2-shot", mean=0.91),
     )
     page = made(tmp_path, run)[1]
-    added = page.table("Omniglot (Table 1)")["MAML, first order"]
-    assert (added["5-way 1-shot, paper"], added["5-way 1-shot, ours"]) == ("—", "95.0 ± 0.5")
+    table = page.table("Omniglot (Table 1)")
+    assert list(table)[-3:] == ["MAML", "ProtoNet", "MAML, first order"]
+    for method, number in (("ProtoNet", "96.0 ± 0.5"), ("MAML, first order", "95.0 ± 0.5")):
+        assert table[method]["5-way 1-shot, paper"] == "—"
+        assert table[method]["5-way 1-shot, ours"] == number
     assert page.table("Omniglot (Table 1)", 1) == {"MAML": {"7-way 2-shot": "91.0 ± 0.5"}}
+
+
+def test_tables_with_runs_come_first(tmp_path):
+    runs = [write(tmp_path / "a", row("grocerystore"), experiment="miniimagenet")]
+    runs += [write(tmp_path / "b", row("sinusoid", mean=1.0), experiment="sinusoid")]
+    headings = re.findall("^## (.*)$", made(tmp_path, *runs)[0], re.M)
+    expected = ["Sinusoid (Table 2)", "grocerystore", "Omniglot (Table 1)"]
+    assert headings == [*expected, "MiniImageNet (Table 1)", "Runs"]
 
 
 def test_markdown_and_html_hold_the_same_tables(tmp_path):
@@ -268,7 +289,7 @@ def test_seeds_are_one_entry_with_their_spread_apart(tmp_path):
     cell = page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"]
     assert cell == "97.8 ± 0.6 (tasks), ± 1.3 (3 seeds)"
     assert page.table("Omniglot (Table 1)", 1)["MAML"]["x"] == "—"  # one seed has no number
-    assert "seed-{0,1,2}: accuracy over 600 tasks, seeds 0, 1, 2;" in page.text
+    assert "seed-0, seed-1, seed-2: omniglot; accuracy over 600 tasks, seeds 0, 1, 2;" in page.text
     for i in range(3):
         assert f"tinymaml train omniglot --seed {i} --data DIR/images" in page.text
 
@@ -293,31 +314,28 @@ def test_the_same_folder_twice_is_one_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("second", "sentence"),
+    ("second", "recipe"),
     [
-        ({"inner_lr": 0.08, "seed": 1}, "seed 0 vs 1; inner lr 0.4 vs 0.08"),
-        ({"trained": 12_870, "seed": 1}, "iterations 60,000 vs 12,870; seed 0 vs 1"),
-        (
-            {"experiment": "omniglot-first-order", "first_order": False},
-            "experiment omniglot vs omniglot-f",
-        ),
-        ({}, "the same settings"),
+        ({"inner_lr": 0.08, "seed": 1}, "omniglot --inner-lr 0.08"),
+        ({"trained": 12_870, "seed": 1}, "omniglot --steps 12870; † 12,870 of 60,000 iterations"),
+        ({"experiment": "omniglot-first-order"}, "omniglot-first-order"),
+        ({}, "omniglot"),
     ],
 )
-def test_runs_of_other_settings_share_a_cell_by_name(tmp_path, second, sentence):
+def test_runs_of_other_settings_share_a_cell_by_name(tmp_path, second, recipe):
     a = write(tmp_path / "x" / "run", row())
     b = write(tmp_path / "y" / "run", row(mean=0.95), **second)
     page = made(tmp_path, a, b)[1]
     cell = page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"]
-    short = " at 12,870 of 60,000 iterations" * ("trained" in second)
-    assert cell == f"x/run: 98.4 ± 0.5\ny/run: 95.0 ± 0.5{short}"
-    assert f"x/run vs y/run: {sentence}" in page.text
+    assert cell == "x/run: 98.4 ± 0.5\ny/run: 95.0 ± 0.5" + " †" * ("trained" in second)
+    assert "x/run: omniglot; accuracy" in page.text
+    assert f"y/run: {recipe}; accuracy" in page.text
 
 
 def test_rows_of_one_run_that_share_a_cell_are_told_apart(tmp_path):
     run = write(tmp_path / "run", row(), row(steps=10, mean=0.99))
     cell = made(tmp_path, run)[1].table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"]
-    assert cell == "steps 3: 98.4 ± 0.5\nsteps 10: 99.0 ± 0.5"
+    assert cell == "98.4 ± 0.5\nafter 10 steps: 99.0 ± 0.5"
 
 
 def test_a_training_that_fell_short_is_marked_and_its_command_stops_there(tmp_path):
@@ -325,7 +343,8 @@ def test_a_training_that_fell_short_is_marked_and_its_command_stops_there(tmp_pa
     run = write(tmp_path / "run", row(), pixels, trained=12_870, inner_lr=0.08)
     page = made(tmp_path, run)[1]
     table = page.table("Omniglot (Table 1)")
-    assert table["MAML"]["5-way 1-shot, ours"] == "98.4 ± 0.5 at 12,870 of 60,000 iterations"
+    assert table["MAML"]["5-way 1-shot, ours"] == "98.4 ± 0.5 †"
+    assert "† 12,870 of 60,000 iterations" in page.text
     assert table["Class means, raw pixels"]["5-way 1-shot, ours"] == "40.0 ± 0.5"
     command = "tinymaml train omniglot --steps 12870 --inner-lr 0.08 --seed 0 --data DIR/images"
     assert sorted(command.split()) == sorted(
@@ -369,12 +388,9 @@ def test_other_images_never_stand_beside_the_paper(tmp_path):
         "MAML, first order": {"5-way 1-shot": "—", "5-way 5-shot": "61.0 ± 0.5"},
     }
     for said in (text, page.text):
-        assert "These images are not known to be MiniImageNet" in said
-        assert "cannot be compared with the paper's" in said
+        assert "The paper's numbers are of other data, and cannot be compared" in said
     for cells in page.table("MiniImageNet (Table 1)").values():
         assert all(cell == "—" for column, cell in cells.items() if column.endswith("ours"))
-    # not even in the curve, whatever the run says
-    assert "98.7" not in str(page.tables["run"])
 
 
 # A run's section
@@ -388,7 +404,7 @@ def test_a_section_tells_how_a_run_was_made(tmp_path):
     assert facts["my run"] == {
         "seed": "0",
         "training": "60,000 iterations",
-        "time": "90 min",
+        "time (h:min:s)": "1:30:00",
         "peak memory": "321 MB",
         "peak memory of the test": "123 MB",
         "cores": "2",
@@ -396,8 +412,8 @@ def test_a_section_tells_how_a_run_was_made(tmp_path):
         "versions": "tinymaml 0.1.0",
     }
     assert curve == {
-        "0": {"query batch": "20.0 ± 0.0", "query batch, paper": "—"},
-        "1": {"query batch": "98.0 ± 1.0", "query batch, paper": "98.7"},
+        "0": {"query batch": "20.0 ± 0.0"},
+        "1": {"query batch": "98.0 ± 1.0"},
     }
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert [(tmp_path / "page" / unquote(link)).read_bytes() for link in links] == [PNG, PNG]
@@ -408,32 +424,27 @@ def test_a_section_tells_how_a_run_was_made(tmp_path):
 
 
 def test_unknown_facts_are_unknown(tmp_path):
-    run = write(tmp_path / "run", row(ci95=None))
+    run = write(tmp_path / "run", row())
     change(run, train_seconds=None, peak_memory_mb=None, training=None, curves={})
     page = made(tmp_path, run)[1]
     facts = page.table("run")["run"]
-    assert [facts[key] for key in ("time", "peak memory", "cores", "versions")] == ["unknown"] * 4
+    for key in ("time (h:min:s)", "peak memory", "cores", "versions"):
+        assert facts[key] == "unknown"
     assert facts["last validation in training"] == "—"
-    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"] == "98.4"
 
 
-def test_only_pictures_are_taken(tmp_path):
-    run = write(tmp_path / "run", row(), pictures=["good.png"])
-    (run / "page.png").write_bytes(b"<svg onload=alert(1)>")
-    (run / "large.png").write_bytes(PNG + bytes(5 << 20))
-    (run / "folder.png").mkdir()
-    (run / "other.gif").write_bytes(b"GIF89a")
-    text, page = made(tmp_path, run)
-    assert len(page.images) == 1 and text.count("![") == 1
-    assert "too large: folder.png, large.png, page.png." in page.text
+def test_runs_that_are_not_tested_yet_are_listed_with_the_command_that_tests_them(tmp_path):
+    runs = [write(tmp_path / name, row()) for name in ("tested", "stopped", "my run")]
+    for run in runs[1:]:
+        (run / "results.json").unlink()
+    text, page = made(tmp_path, *runs)
+    assert f"stopped: not tested yet: tinymaml evaluate {runs[1]}" in page.text
+    assert f"* my run: not tested yet: `tinymaml evaluate '{runs[2]}'`" in text
+    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"] == "98.4 ± 0.5"
+    assert "not tested yet" in made(tmp_path, runs[1])[0]
 
 
-# Files that are not trusted
-
-
-def change(run, **results):
-    content = json.loads((run / "results.json").read_text()) | results
-    dump(run / "results.json", content)
+# What stands in the files is shown, and is nothing but text
 
 
 def test_hostile_texts_stay_texts(tmp_path):
@@ -452,32 +463,25 @@ def test_hostile_texts_stay_texts(tmp_path):
     )
     text, page = made(tmp_path, run)
     assert page.tags <= set(
-        "html head meta title style body main h1 h2 h3 p a ul li div table caption thead tbody tr "
-        "th td pre code figure img br".split()
+        "html head meta title style body h1 h2 h3 p a ul li table thead tbody tr th td strong pre "
+        "code img br".split()
     )
-    shown = HOSTILE.replace("\u202e\ud800\n", " ").replace("  ", " ")
+    shown = " ".join(HOSTILE.split())
     assert page.text.count(shown) >= 6
     assert all(image["src"].startswith("data:image/png") for image in page.images)
     tags = re.findall(r"(?<!\\)<[^>]*>", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    assert set(tags) == {'<a id="run-b-x">', "</a>"}
-    assert "\u202e" not in text + page.text and "\n# head" not in text
+    assert set(tags) == {'<a id="run--b-x-">', "</a>"}
+    assert "\n# head" not in text
     for head, *rows in markdown_tables(text):
         assert {len(cells) for cells in rows} == {len(head)}
     assert "[x](" not in text and "\\[x\\](javascript" in text
-
-
-def test_a_setting_of_thousands_of_digits_is_a_column_like_others(tmp_path):
-    """Python refuses to make a number of so many."""
-    run = write(tmp_path / "run", row(setting="9" * 5000), row(setting="10-way 1-shot"))
-    head, *_ = made(tmp_path, run)[1].tables["Omniglot (Table 1)"][1]
-    assert set(head[1:]) == {"9" * 5000, "10-way 1-shot"}
 
 
 def test_hostile_settings_cannot_leave_the_command(tmp_path):
     run = write(tmp_path / "run", row(), **{"resize": "$(rm -rf ~)\n```\n", "a b;": 1})
     text, _ = made(tmp_path, run)
     line = next(line for line in text.splitlines() if line.startswith("tinymaml train"))
-    assert "'$(rm -rf ~) ``` '" in line and "'--a b;' 1" in line
+    assert "'$(rm -rf ~) ``` '" in line and "a b" not in line  # the latter is not a setting
     assert text.count("\n```\n") == 1
 
 
@@ -489,24 +493,21 @@ def test_every_missing_or_damaged_file_is_one_sentence_that_names_it(tmp_path):
         with pytest.raises(UserError) as error:
             report([run], tmp_path / "page")
         assert "\n" not in str(error.value) and len(str(error.value)) < 400
-        assert not (tmp_path / "page").exists()
+        assert not (tmp_path / "page" / "report.md").exists()
         return str(error.value)
 
     for name in ("results.json", "config.json"):
-        (run / name).unlink()
-        assert f"{name} is missing" in refused()
-        deep = b"[" * 100_000
-        for damage in (b"", b"{", b"[]", b"\xff\xfe", b"null", good[name][:-20], deep):
+        for damage in (b"", b"{", b"[]", b"\xff\xfe", b"null", good[name][:-20]):
             (run / name).write_bytes(damage)
             assert name in refused()
-        with open(run / name, "wb") as file:
-            file.truncate(1 << 40)
-        assert f"{name} cannot be read as JSON: it is larger than 16 MB" in refused()
         (run / name).write_bytes(good[name])
+    (run / "config.json").unlink()
+    assert "holds no run: config.json is missing" in refused()
+    (run / "config.json").write_bytes(good["config.json"])
     head = METRICS.encode()
-    for damage in (head + b"1,1,x,,\n", b"\xff", b"step\n1,2\n", head + b"1" * 200_000):
+    for damage in (head + b"1,1,x,,\n", b"\xff", b"step\n1,2\n", head + b"1,2"):
         (run / "metrics.csv").write_bytes(damage)
-        assert "metrics.csv cannot be read" in refused()
+        assert "metrics.csv does not hold numbers" in refused()
     (run / "metrics.csv").write_bytes(good["metrics.csv"])
     report([run], tmp_path / "page")
 
@@ -515,73 +516,15 @@ def test_results_of_before_are_to_be_evaluated_again(tmp_path):
     run = write(tmp_path / "run", row())
     results = json.loads((run / "results.json").read_text())
     del results["rows"]
-    dump(run / "results.json", results)
+    (run / "results.json").write_text(json.dumps(results))
     with pytest.raises(UserError, match=r"results.json has no 'rows'.*`tinymaml evaluate .*run`"):
         report([run], tmp_path / "page")
 
 
-@pytest.mark.parametrize(
-    ("keys", "value"),
-    [
-        (["rows", 0, "mean"], "0.9"),
-        (["rows", 0, "mean"], True),
-        (["rows", 0, "mean"], 10**400),
-        (["rows", 0, "mean"], 1e300),
-        (["rows", 0, "method"], ["MAML"]),
-        (["rows", 0, "steps"], -1),
-        (["rows", 0], 3),
-        (["rows"], {}),
-        (["curves"], []),
-        (["curves", "query batch"], 1),
-        (["curves", "query batch", "mean"], [0.5]),
-        (["curves", "query batch", "mean"], [0.5, {}]),
-        (["curves", "query batch", "diverged"], [None, None]),
-        (["paper", "query batch"], 0.98),
-        (["paper", "query batch", "1"], "98.7"),
-        (["metric"], "taste"),
-        (["settings", "inner_lr"], 0.5),
-        (["settings", "more"], {}),
-        (["experiment"], "sinusoid"),
-        (["seed"], None),
-        (["trained_steps"], 1.5),
-        (["versions", "numpy"], 2),
-        (["protocol"], None),
-        (["cores"], "2"),
-        (["training"], 1),
-        (["training", "cores"], "2"),
-        (["training", "versions"], {"numpy": 2}),
-    ],
-)
-def test_results_of_another_form_are_refused(tmp_path, keys, value):
-    run = write(tmp_path / "run", row())
-    results = json.loads((run / "results.json").read_text())
-    part = results
-    for key in keys[:-1]:
-        part = part[key]
-    part[keys[-1]] = value
-    dump(run / "results.json", results)
-    with pytest.raises(UserError, match=r"results\.json"):
-        report([run], tmp_path / "page")
-    # and each key is needed
-    if isinstance(keys[-1], str) and keys[-1] not in ("query batch", "1", "numpy", "more"):
-        del part[keys[-1]]
-        dump(run / "results.json", results)
-        with pytest.raises(UserError, match=r"results\.json"):
-            report([run], tmp_path / "page")
-
-
-def test_a_repeated_row_is_refused(tmp_path):
-    run = write(tmp_path / "run", row(), copy.copy(row(mean=0.1)))
-    with pytest.raises(UserError, match=r"row 2 of .*results\.json repeats"):
-        report([run], tmp_path / "page")
-
-
 def test_numbers_that_are_none_are_dashes(tmp_path):
-    run = write(tmp_path / "run", row(mean=float("nan")))
-    change(run, train_seconds=float("inf"))
+    run = write(tmp_path / "run", row(mean=None, ci95=None, diverged=600))
     page = made(tmp_path, run)[1]
-    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"] == "—"
-    assert page.table("run")["run"]["time"] == "unknown"
+    assert page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"] == "—, 600 diverged"
 
 
 # Writing
@@ -607,7 +550,14 @@ def test_html_is_one_file_that_loads_nothing(tmp_path):
     made(tmp_path, write(tmp_path / "run", row(), pictures=["curve.png"]))
     text = (tmp_path / "page" / "report.html").read_text()
     assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
-    assert "<title>Results beside the paper&#x27;s</title>" in text
-    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
+    assert "<title>Results beside the paper's</title>" in text
+    assert 'name="viewport"' in text and "color-scheme: light dark" in text
     assert "default-src 'none'" in text
     assert not re.search(r"<(script|link|iframe|object)|https?:|url\(|@import", text)
+
+
+def test_without_the_library_for_html_there_is_markdown_and_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "markdown", None)
+    with pytest.warns(UserWarning, match=r"report\.html needs .*pip install"):
+        pages = report([write(tmp_path / "run", row())], tmp_path / "page")
+    assert pages == [tmp_path / "page" / "report.md"] == list((tmp_path / "page").iterdir())

@@ -9,8 +9,9 @@ import tinymaml as tm
 from tinymaml.errors import UserError
 from tinymaml.experiments import EXPERIMENTS, from_config
 from tinymaml.experiments.evaluation import evaluate, summarise
-from tinymaml.experiments.runs import Run, replacing
+from tinymaml.experiments.runs import Run
 from tinymaml.experiments.training import train
+from tinymaml.files import replacing
 
 pytestmark = pytest.mark.numpy_only
 

@@ -12,12 +12,13 @@ from .learners import maml
 from .pictures.drawing import draw
 from .pictures.memory import graph_memory
 from .tasks import Batch, Task
+from .version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "Batch",
     "Task",
     "Tensor",
+    "__version__",
     "check_meta_gradient",
     "compare",
     "draw",

@@ -7,10 +7,10 @@ import sys
 import warnings
 from contextlib import suppress
 
-from . import __version__
 from .engine import backend
 from .errors import UserError
 from .experiments import EXPERIMENTS, OF_THE_TEST, flag, launch
+from .version import __version__
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ Every check that fails says which op is to blame: it runs the function once more
 trace on, and then tries every op that ran by itself, at the very inputs it had.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +13,6 @@ from ..engine import backend
 from ..engine.func import _gradients
 from ..engine.structure import leaves, match, names, rebuild
 from ..engine.tensor import Tensor, raw, state, tensor
-
-FEW = 300  # elements; a larger array is checked along random directions
-DIRECTIONS = 10
 
 
 class GradientError(AssertionError):
@@ -32,18 +30,9 @@ class Mismatch(NamedTuple):
         return f"{self.where}: {self.analytic:.8g} analytic, {self.numeric:.8g} numeric"
 
 
-class Culprit(NamedTuple):
-    """An op that is wrong by itself."""
-
-    op: str
-    fault: str
-    mismatch: Mismatch
-
-    def __str__(self):
-        return f"op '{self.op}': {self.fault} ({self.mismatch})"
-
-
-def gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
+def gradcheck(
+    f: Callable, inputs, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
+) -> bool:
     """Compare the derivative of f with central differences.
 
     The outputs are weighted with random cotangents, the same in every run; every element of an
@@ -82,9 +71,9 @@ def gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
     >>> tm.gradcheck(lambda x: np.exp(wrong(x)), np.array(1.0))
     Traceback (most recent call last):
     ...
-    tinymaml.checks.gradients.GradientError: gradcheck, inputs: 4.3275436 analytic, 5.6822174 numeric. \
-The culprit is op 'wrong': its derivative is wrong (argument 0: 1.3361587 analytic, 1.7544236 \
-numeric)
+    tinymaml.checks.gradients.GradientError: gradcheck, inputs: 4.3275436 analytic, 5.6822174 \
+numeric. The culprit is op 'wrong': its derivative is wrong (argument 0: 1.3361587 analytic, \
+1.7544236 numeric)
     """
     call, arrays, where = _prepare(f, inputs)
     wrong = _first_wrong(call, call, arrays, where, eps, atol, rtol)
@@ -93,7 +82,9 @@ numeric)
     return True
 
 
-def gradgradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
+def gradgradcheck(
+    f: Callable, inputs, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
+) -> bool:
     """Compare the second derivative of f with central differences of the first.
 
     Checks the function (inputs, cotangents of the outputs) -> gradients, with respect to both. The
@@ -118,34 +109,22 @@ def _prepare(f, inputs):
     """Return f as a function of its float inputs alone, their values, and their names."""
     arguments = inputs if type(inputs) is tuple else (inputs,)
     flat = leaves(arguments)
-    varied, arrays, where = [], [], []
-    for i, (name, leaf) in enumerate(zip(names(inputs), flat)):
-        if not is_float(leaf):
-            continue
-        array = host(leaf)
+    varied = [i for i, leaf in enumerate(flat) if is_float(leaf)]
+    arrays = [host(flat[i]) for i in varied]
+    labels = names(inputs)
+    where = [f"inputs{labels[i]}" for i in varied]
+    for name, array in zip(where, arrays):
         if array.dtype != np.float64:
             raise TypeError(
-                f"inputs{name} is {array.dtype.name}, which is too coarse for finite differences; "
+                f"{name} is {array.dtype.name}, which is too coarse for finite differences; "
                 "give float64"
             )
-        varied.append(i)
-        arrays.append(array)
-        where.append(f"inputs{name}")
     if not arrays:
         raise TypeError("there is nothing to differentiate: no input is a float64 array")
 
     def call(*tensors):
         filled = dict(zip(varied, tensors))
-        given = rebuild(arguments, iter([filled.get(i, leaf) for i, leaf in enumerate(flat)]))
-        try:
-            return f(*given)
-        except TypeError as error:
-            if isinstance(inputs, list) and "positional argument" in str(error):
-                raise TypeError(
-                    f"{error}; inputs is a list, which f gets as one argument: "
-                    "pass a tuple for several"
-                ) from error
-            raise
+        return f(*rebuild(arguments, iter([filled.get(i, x) for i, x in enumerate(flat)])))
 
     return call, arrays, where
 
@@ -169,19 +148,17 @@ def _cotangents(ys, rng):
     return [rng.uniform(0.5, 1.5, np.shape(y)) * rng.choice([-1, 1], np.shape(y)) for y in ys]
 
 
-def _directions(x, rng):
-    """Yield (label, direction) along which to vary x."""
-    if x.size > FEW:
-        for k in range(DIRECTIONS):
+def directions(x, few, n, rng):
+    """Yield (label, direction) along which to vary x: its elements, or n at random if not few."""
+    if x.size > few:
+        for k in range(n):
             yield f", random direction {k}", rng.standard_normal(x.shape)
         return
-    for index in np.ndindex(x.shape):
-        direction = np.zeros(x.shape)
-        direction[index] = 1
-        yield f"[{', '.join(map(str, index))}]" if index else "", direction
+    for index, direction in zip(np.ndindex(x.shape), np.eye(x.size)):
+        yield f"[{', '.join(map(str, index))}]" if index else "", direction.reshape(x.shape)
 
 
-def _first_wrong(call, numeric, arrays, where, eps, atol, rtol):
+def _first_wrong(call, numeric, arrays, where, eps=1e-6, atol=1e-5, rtol=1e-3):
     """Return the first mismatch of the derivative of ``call`` and differences of ``numeric``."""
     rng = np.random.default_rng(0)
     xs, ys = run(call, arrays)
@@ -193,7 +170,7 @@ def _first_wrong(call, numeric, arrays, where, eps, atol, rtol):
         return sum(float(np.sum(u * host(y))) for u, y in zip(us, ys))
 
     for i, x in enumerate(arrays):
-        for label, v in _directions(x, rng):
+        for label, v in directions(x, 300, 10, rng):
             difference = (objective(i, x + eps * v) - objective(i, x - eps * v)) / (2 * eps)
             product = float(np.sum(analytic[i] * v))
             if not abs(product - difference) <= atol + rtol * abs(difference):  # NaN is wrong too
@@ -201,7 +178,7 @@ def _first_wrong(call, numeric, arrays, where, eps, atol, rtol):
     return None
 
 
-def _second_wrong(call, arrays, where, eps, atol, rtol):
+def _second_wrong(call, arrays, where, *tolerance):
     """Return the first mismatch of the second derivative and differences of the first."""
     n = len(arrays)
     us = _cotangents(run(call, arrays)[1], np.random.default_rng(1))
@@ -217,13 +194,12 @@ def _second_wrong(call, arrays, where, eps, atol, rtol):
     # Differences are taken of the derivative as it runs on raw arrays, so that an op whose
     # derivative has one form for those and another for tensors is caught if the two disagree.
     where = where + [f"grad_outputs[{k}]" for k in range(len(us))]
-    return _first_wrong(
-        first_derivative(True), first_derivative(False), arrays + us, where, eps, atol, rtol
-    )
+    taped, plain = first_derivative(True), first_derivative(False)
+    return _first_wrong(taped, plain, arrays + us, where, *tolerance)
 
 
-def find_culprit(call, arrays, second, eps=1e-6, atol=1e-5, rtol=1e-3):
-    """Return the first op that runs in ``call`` and is wrong by itself, or None.
+def find_culprit(call, arrays, second):
+    """Return which op that runs in ``call`` is wrong by itself, and how; None if none is.
 
     ``second`` asks for its second derivative too.
     """
@@ -244,24 +220,23 @@ def find_culprit(call, arrays, second, eps=1e-6, atol=1e-5, rtol=1e-3):
 
         there = [host(args[i]).astype(float) for i in varied]
         where = [f"argument {i}" for i in varied]
-        wrong = _first_wrong(alone, alone, there, where, eps, atol, rtol)
+        wrong = _first_wrong(alone, alone, there, where)
         if wrong:
-            return Culprit(op.name, "its derivative is wrong", wrong)
+            return f"op '{op.name}': its derivative is wrong ({wrong})"
         if second:
-            wrong = _second_wrong(alone, there, where, eps, atol, rtol)
-            wrong = wrong or _stale(alone, there, where, eps, atol, rtol)
+            wrong = _second_wrong(alone, there, where) or _stale(alone, there, where)
             if wrong:
                 fault = "its second derivative is wrong, as if its derivative captures an array"
-                return Culprit(op.name, fault, wrong)
+                return f"op '{op.name}': {fault} ({wrong})"
     return None
 
 
-def _stale(call, arrays, where, eps, atol, rtol):
+def _stale(call, arrays, where):
     """Return a mismatch of the first derivative close by, as of one made for these inputs only."""
     rng = np.random.default_rng(2)
     moved = [a * rng.uniform(0.95, 1.05, a.shape) for a in arrays]
     with np.errstate(all="ignore"):
-        wrong = _first_wrong(call, call, moved, where, eps, atol, rtol)
+        wrong = _first_wrong(call, call, moved, where)
     return wrong if wrong and np.isfinite(wrong.numeric) else None  # it may have left the domain
 
 
@@ -285,7 +260,7 @@ class Comparison(NamedTuple):
     max_rel: float
 
 
-def compare(name, ours, reference):
+def compare(name: str, ours, reference) -> Comparison:
     """Print one row that says how far ``ours`` is from ``reference``.
 
     Parameters
@@ -316,8 +291,7 @@ def compare(name, ours, reference):
     """
     rows = []
     matched = match(ours, reference, f"{name}: the reference")
-    for label, a, b in zip(names(ours), leaves(ours), matched):
-        a, b = host(a), host(b)
+    for label, a, b in zip(names(ours), map(host, leaves(ours)), map(host, matched)):
         if a.shape != b.shape:
             raise ValueError(f"{name}{label} has shape {a.shape}, but the reference has {b.shape}")
         largest = np.max(np.abs(b), initial=0)

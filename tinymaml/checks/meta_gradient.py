@@ -1,5 +1,6 @@
 """Proof that a meta-gradient is right: against finite differences of the meta-loss itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,15 +10,8 @@ from ..engine.func import _gradients
 from ..engine.structure import leaves, map_leaves, names, rebuild
 from ..engine.tensor import raw
 from ..learners import maml
-from .gradients import (
-    GradientError,
-    find_culprit,
-    gradcheck,
-    gradgradcheck,
-    host,
-    is_float,
-    run,
-)
+from ..tasks import Task
+from . import gradients
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,14 @@ class MetaGradientCheck:
         return f"{self.table}\n{self.verdict}"
 
 
-def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
+def check_meta_gradient(
+    loss: Callable,
+    params: dict,
+    tasks: Task,
+    lr: float | dict,
+    steps: int,
+    meta_loss: Callable | None = None,
+) -> MetaGradientCheck:
     """Compare the meta-gradient with finite differences, print a table, and say what is wrong.
 
     Everything is done in float64, whatever comes in. Every element of a parameter is varied, or
@@ -83,7 +84,7 @@ def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
     right: ...
     """
     meta_loss = meta_loss or maml.meta_loss
-    theta = map_leaves(lambda p: host(p).astype(float), params)
+    theta = map_leaves(lambda p: gradients.host(p).astype(float), params)
     tasks = map_leaves(_on_backend, tasks)
 
     def objective(first_order=False):
@@ -94,13 +95,14 @@ def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
     seed = [np.ones(())]
     second, first = (
         [g.numpy() for g in _gradients([ys[0]], xs, seed, False)]
-        for xs, ys in (run(objective(order), arrays) for order in (False, True))
+        for xs, ys in (gradients.run(objective(order), arrays) for order in (False, True))
     )
     rng = np.random.default_rng(0)
     columns, skipped = [], 0
     for i, x in enumerate(arrays):
         found = []
-        for v in _few_directions(x, rng):
+        for _, v in gradients.directions(x, 20, 5, rng):
+            v = v / np.linalg.norm(v)
             numeric = _smooth_difference(objective(), arrays, i, v)
             if numeric is None:
                 skipped += 1
@@ -128,7 +130,7 @@ def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
         verdict,
         float(max(difference for difference, _ in differences) / (scale or 1)),
         _cosine(every[0], every[1]),
-        _table(list(names(theta)), arrays, columns),
+        _table(names(theta), arrays, columns),
     )
     print(result)
     return result
@@ -136,28 +138,21 @@ def check_meta_gradient(loss, params, tasks, lr, steps, meta_loss=None):
 
 def _on_backend(leaf):
     """Return an array of a task as the loss takes it, on the backend, in float64 if it is float."""
-    if is_float(leaf):
-        return backend.asarray(host(leaf).astype(float))
+    if gradients.is_float(leaf):
+        return backend.asarray(gradients.host(leaf).astype(float))
     return backend.asarray(raw(leaf)) if hasattr(leaf, "shape") else leaf
-
-
-def _few_directions(x, rng):
-    if x.size <= 20:
-        return np.eye(x.size).reshape(x.size, *x.shape)
-    directions = rng.standard_normal((5, *x.shape))
-    return directions / np.sqrt(
-        np.sum(directions**2, axis=tuple(range(1, x.ndim + 1)), keepdims=True)
-    )
 
 
 def _smooth_difference(call, arrays, i, v):
     """Return the derivative along v as two steps that agree give it; None if no two do."""
+
+    def value(h):
+        _, (y, *_) = gradients.run(call, [*arrays[:i], arrays[i] + h * v, *arrays[i + 1 :]])
+        return float(gradients.host(y))
+
     before = None
     for eps in (1e-5, 1e-6, 1e-7, 1e-8):
-        plus, minus = (
-            float(host(run(call, [*arrays[:i], arrays[i] + h * v, *arrays[i + 1 :]])[1][0]))
-            for h in (eps, -eps)
-        )
+        plus, minus = value(eps), value(-eps)
         now = (plus - minus) / (2 * eps)
         if before is not None and abs(now - before) <= 1e-4 * abs(now) + 1e-7 * abs(plus):
             return before  # the larger step has the smaller rounding error
@@ -195,13 +190,13 @@ def _cause(loss, theta, tasks, second, first):
         return loss(rebuild(theta, iter(arrays)), *one)
 
     arrays = leaves(theta)
-    culprit = find_culprit(task_loss, arrays, True)
+    culprit = gradients.find_culprit(task_loss, arrays, True)
     if culprit:
-        return str(culprit)
+        return culprit
     try:
-        gradcheck(task_loss, tuple(arrays))
-        gradgradcheck(task_loss, tuple(arrays))
-    except GradientError:
+        gradients.gradcheck(task_loss, tuple(arrays))
+        gradients.gradgradcheck(task_loss, tuple(arrays))
+    except gradients.GradientError:
         return (
             "every op of the loss is right by itself, so a value left the graph in the loss, "
             "through .data, .numpy(), .item() or .detach()"

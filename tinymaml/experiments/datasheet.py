@@ -8,7 +8,6 @@ import numpy as np
 from ..errors import UserError
 from ..pictures import plots
 from ..tasks import Batch, ImageEpisodes, Task, miniimagenet, omniglot
-from ..tasks.omniglot_source import CHARACTERS, drawings, source
 
 #: Of the drawings that Lake et al. published
 OMNIGLOT_DIGEST = "75a36f7ce605ee617d0c45021613841aec979e079f71594e885aba52a7c003ce"
@@ -54,16 +53,13 @@ def datasheet(name, root=None, out=None):
     out = out or f"{name}-episodes.png"
     lines, images, rotate = _SHEETS[name](root)
     tasks = _episodes(images.values(), rotate)
-    plots.save(
-        out, lambda axes: plots.contact_sheet(tasks, list(images), ax=axes[0]), width=8, height=9
-    )
+    draw = lambda axes: plots.contact_sheet(tasks, list(images), ax=axes[0])
+    plots.save(out, draw, width=8, height=9)
     return "\n".join([*lines, f"contact sheet: {out}"])
 
 
 def _omniglot(root):
-    loaded = omniglot.load(root)
-    folder = omniglot.find(root)
-    paths = {part: source(folder, part) for part in CHARACTERS}
+    loaded, folder = omniglot.load(root), omniglot.find(root)
     kinds, notes = {}, []
     for kind in ("random", "lake", "vinyals"):
         try:
@@ -72,14 +68,13 @@ def _omniglot(root):
             notes.append(f"no {kind} split: {error}")
     table = {f"{kind} {split}": images[split] for kind, images in kinds.items() for split in images}
     digest = hashlib.sha256()
-    for part, path in paths.items():
-        for ink in drawings(path, part):
-            digest.update(np.packbits(ink.reshape(len(ink), -1), axis=-1))
+    for _, ink in omniglot.drawings(folder):
+        digest.update(np.packbits(ink.reshape(len(ink), -1), axis=-1))
     published = digest.hexdigest() == OMNIGLOT_DIGEST
     verdict = "the published ones" if published else f"not the published ones, {OMNIGLOT_DIGEST}"
-    layout = ", ".join(str(path.relative_to(folder)) for path in paths.values())
+    paths = [str(omniglot.source(folder, p).relative_to(folder)) for p in omniglot.CHARACTERS]
     lines = [
-        *_head("Omniglot", folder, layout),
+        f"Omniglot\ndata: {folder}\nlayout: {', '.join(paths)}",
         *_table(table),
         *notes,
         "",
@@ -99,7 +94,7 @@ def _miniimagenet(root):
             digest.update(head.encode(errors="surrogateescape"))  # as folders' names may be
             digest.update(np.ascontiguousarray(images))
     lines = [
-        *_head(data.title, miniimagenet.find(root), data.layout),
+        f"{data.title}\ndata: {miniimagenet.find(root)}\nlayout: {data.layout}",
         *_table(data.images),
         *(f"note: {note.message}" for note in notes),
         "",
@@ -111,33 +106,25 @@ def _miniimagenet(root):
 _SHEETS = {"omniglot": _omniglot, "miniimagenet": _miniimagenet}
 
 
-def _head(title, path, layout):
-    return [title, f"data: {path}", f"layout: {layout}", ""]
-
-
 def _table(splits):
-    """Lines of a table: for each split its images, a list of classes."""
+    """An empty line and a table: for each split its images, a list of classes."""
     rows = [("split", "classes", "images", "per class", "memory")]
     for split, classes in splits.items():
         counts = [len(images) for images in classes]
-        fewest, most = min(counts), max(counts)
-        megabytes = sum(images.nbytes for images in classes) / 1e6
-        each = str(most) if fewest == most else f"{fewest}..{most}"
-        rows.append((split, str(len(counts)), str(sum(counts)), each, f"{megabytes:.1f} MB"))
+        each = "..".join(map(str, sorted({min(counts), max(counts)})))
+        memory = f"{sum(images.nbytes for images in classes) / 1e6:.1f} MB"
+        rows.append((split, str(len(counts)), str(sum(counts)), each, memory))
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
+    form = "  ".join(f"{{:{'>' if i else '<'}{width}}}" for i, width in enumerate(widths))
+    return ["", *(form.format(*row) for row in rows)]
 
 
 def _episodes(splits, rotate):
     """One episode of each split, 5-way with 5 support and 10 query images, or what there is."""
-    splits = list(splits)
-    fewest_classes = min(map(len, splits))
-    fewest_images = min(len(images) for classes in splits for images in classes)
-    n_way = max(2, min(5, fewest_classes))
-    k_shot = max(1, min(5, fewest_images // 3))
-    n_query = max(1, min(10, fewest_images - k_shot))
+    fewest = min(len(images) for classes in splits for images in classes)
+    n_way = max(2, min(5, *map(len, splits)))
+    k_shot = max(1, min(5, fewest // 3))
+    n_query = max(1, min(10, fewest - k_shot))
     tasks = []
     for classes in splits:
         episodes = ImageEpisodes(classes, n_way, k_shot, n_query, rotate)

@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from ..errors import UserError
-from .presets import EXPERIMENTS, from_config
+from ..version import __version__
+from .presets import from_config
 from .runs import Run
 from .schedule import flag
 from .tables import table
@@ -166,7 +167,7 @@ def _test(name, experiment, run, reached, test_tasks):
         **_machine(),
     }
     run.write_json("results.json", results)
-    print(table(experiment.problem, results, EXPERIMENTS[name].schedule.steps))
+    print(table(experiment.problem, results))
     figures = experiment.figures(run, reached.params, results)
     print(f"figures: {', '.join(map(str, figures))}")
 
@@ -185,8 +186,6 @@ def _training(run):
 
 def _machine():
     """Return what this process has needed, and what it runs on."""
-    from .. import __version__
-
     return {
         "peak_memory_mb": _peak_memory(),
         "versions": {

@@ -2,10 +2,33 @@
 
 from collections.abc import Iterator
 
+from .presets import EXPERIMENTS
+
 SHOWN = (0, 1, 2, 3, 5, 10, 20, 50)  # steps of a long curve
 
 
-def table(problem, results: dict, paper_steps: int | None = None) -> str:
+def shortfall(results: dict) -> str:
+    """Say how far a training came that has fewer iterations than the experiment's own.
+
+    Parameters
+    ----------
+    results : dict
+        Of results.json.
+
+    Examples
+    --------
+    >>> shortfall({"experiment": "sinusoid", "trained_steps": 2000})
+    '2,000 of 70,000 iterations'
+    >>> shortfall({"experiment": "sinusoid", "trained_steps": 70_000})
+    ''
+    """
+    done, whole = results["trained_steps"], 0
+    if preset := EXPERIMENTS.get(results["experiment"]):
+        whole = preset.schedule.steps
+    return f"{done:,} of {whole:,} iterations" if done < whole else ""
+
+
+def table(problem, results: dict) -> str:
     """Return the test results as text: the curves beside the paper's numbers, or the rows.
 
     Parameters
@@ -13,8 +36,6 @@ def table(problem, results: dict, paper_steps: int | None = None) -> str:
     problem : Problem
     results : dict
         As :meth:`Experiment.test` returns them; ``trained_steps`` too.
-    paper_steps : int, optional
-        Iterations of the paper: fewer are said under the table.
     """
     columns = _curves(problem, results) if results["curves"] else _rows(problem, results)
     columns = list(columns)
@@ -26,8 +47,8 @@ def table(problem, results: dict, paper_steps: int | None = None) -> str:
     lost += [sum(curve["diverged"]) for curve in results["curves"].values()]
     if any(lost):
         lines.append("Diverged tasks are counted and left out of the mean.")
-    if paper_steps and results["trained_steps"] < paper_steps:
-        lines.append(f"Trained for {results['trained_steps']:,} of {paper_steps:,} iterations.")
+    if short := shortfall(results):
+        lines.append(f"Trained for {short}.")
     return "\n".join(["", results["protocol"], "", *lines])
 
 

@@ -49,13 +49,13 @@ def train(
         now = run.load(params, now.optimizer)
     rows = run.read_metrics(until=now.step)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
-    _save(run, now, rows)
     with (
         stop_requests() as stop,
         single_threaded_blas(),
         np.errstate(all="ignore"),  # what is not finite stops the training with a sentence
         _bar(experiment, now.step, progress) as bar,
     ):
+        _save(run, now, rows)
         while now.step < schedule.steps and not stop.is_set():
             now = meta_step(experiment, now)
             if not np.isfinite(now.losses[-1]):

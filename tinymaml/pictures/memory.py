@@ -29,12 +29,12 @@ class GraphMemory:
     leaves: int
 
     @property
-    def results(self):
+    def results(self) -> int:
         """Bytes of all results of ops."""
         return sum(self.by_op.values())
 
     @property
-    def total(self):
+    def total(self) -> int:
         """Bytes of everything."""
         return self.results + self.constants + self.leaves
 
@@ -46,7 +46,7 @@ class GraphMemory:
         return "\n".join(f"{name:<{width}} {_size(size):>10}" for name, size in rows)
 
 
-def graph_memory(outputs):
+def graph_memory(outputs) -> GraphMemory:
     """Count the bytes of the arrays that tensors and the graph behind them keep alive.
 
     An array counts once, however often it is used, and a view as the array that it is a view of.
@@ -98,7 +98,7 @@ def graph_memory(outputs):
         found.append((node, node.y))
         found += [(a.node, a.data) if type(a) is Tensor else (None, a) for a in node.args]
         if node.op is not None:
-            found += [(node, a) for a in _arrays(node.static)]
+            found += [(node, a) for a in leaves(node.static)]
     parameters = {id(_owner(node.static())) for node in nodes if node.op is None}
     # a result that is detached is found as a constant too
     found.sort(key=lambda pair: pair[0] is None)
@@ -132,15 +132,6 @@ def _owner(array):
         if hasattr(array, "nbytes"):
             owner = array
     return owner
-
-
-def _arrays(static):
-    """Return the arrays in the options of an op: indices, or what it remembers of its arguments."""
-    if isinstance(static, dict):
-        return [a for part in static.values() for a in _arrays(part)]
-    if isinstance(static, (list, tuple)):
-        return [a for part in static for a in _arrays(part)]
-    return [static] if hasattr(static, "nbytes") else []
 
 
 def _size(n):

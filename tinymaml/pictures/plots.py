@@ -2,15 +2,10 @@
 
 import numpy as np
 
+from ..files import replacing
+
 # Okabe & Ito's colours, which colour-blind readers can tell apart
-BLUE, ORANGE, GREEN, PINK, SKY, RED = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-)
+BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00".split()
 
 
 def _axes(ax):
@@ -47,18 +42,19 @@ def learning_curve(rows, metric, ax=None):
         ax.plot(middle, smooth, color=BLUE, lw=2, label="its running mean")
     ax.set(xlabel="meta-iteration", ylabel="meta-loss", ylim=(0, None))
     held_out = [(row["step"], row["validation"]) for row in rows if row["validation"] is not None]
-    where = [ax]
-    if held_out and metric == "accuracy":
-        where.append(ax.twinx())
-        where[-1].spines["top"].set_visible(False)
-        where[-1].set_ylabel(metric, color=RED)
-        where[-1].tick_params(axis="y", colors=RED)
-    elif held_out:
-        ax.set_ylabel(f"meta-loss, {metric}")
+    handles = [*ax.lines]
     if held_out:
-        where[-1].plot(*zip(*held_out), color=RED, marker="o", ms=3, label=f"validation {metric}")
-    lines = [line for one in where for line in one.get_legend_handles_labels()[0]]
-    ax.legend(handles=lines, frameon=False, loc="center right")
+        right = ax
+        if metric == "accuracy":
+            right = ax.twinx()
+            right.spines["top"].set_visible(False)
+            right.set_ylabel(metric, color=RED)
+            right.tick_params(axis="y", colors=RED)
+        else:
+            ax.set_ylabel(f"meta-loss, {metric}")
+        style = {"color": RED, "marker": "o", "ms": 3, "label": f"validation {metric}"}
+        handles += right.plot(*zip(*held_out), **style)
+    ax.legend(handles=handles, frameon=False, loc="center right")
     return ax
 
 
@@ -85,10 +81,8 @@ def adaptation_curve(summaries, metric, paper=None, ax=None):
     for label, values in (paper or {}).items():
         if values:
             label = f"Finn et al. 2017, {label}"
-            steps = [int(step) for step in values]  # a key in JSON is a text
-            ax.plot(
-                steps, list(values.values()), "x", color="black", ms=8, mew=2, label=label, zorder=5
-            )
+            points = [(int(step), value) for step, value in values.items()]  # JSON's keys are texts
+            ax.plot(*zip(*points), "x", color="black", ms=8, mew=2, label=label, zorder=5)
     ax.set(xlabel="gradient steps at test", ylabel=metric)
     if metric != "accuracy":
         ax.set_ylim(0, None)
@@ -199,8 +193,6 @@ def save(path, draw, width=7.0, height=4.5, panels=(1, 1)):
     ``draw`` takes the list of the axes, ``panels`` = (rows, columns) of them, row by row.
     """
     from matplotlib.figure import Figure
-
-    from ..experiments.runs import replacing
 
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(list(figure.subplots(*panels, squeeze=False).flat))

@@ -1,8 +1,7 @@
 """Episodes: where tasks come from."""
 
 from .episode import Batch, Task
-from .image_files import read_images
-from .images import ImageEpisodes
+from .images import ImageEpisodes, read_images
 from .sinusoid import SinusoidTasks
 
 __all__ = ["Batch", "ImageEpisodes", "SinusoidTasks", "Task", "read_images"]

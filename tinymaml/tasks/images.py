@@ -1,10 +1,15 @@
-"""N-way K-shot episodes from images that are sorted into classes."""
+"""N-way K-shot episodes from images that are sorted into classes, and reading such images."""
 
+import io
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
+from ..files import reading
 from .episode import Batch, Task
 
 
@@ -117,16 +122,13 @@ def _distinct(rng, populations, k):
 
 
 def _check_images(images, rotate):
-    shapes = sorted({class_images.shape[1:] for class_images in images})
-    if len(shapes) > 1:
-        raise UserError(f"images of all classes must have one shape; got {shapes[0]}, {shapes[1]}")
-    if not shapes or len(shapes[0]) != 3:
-        found = f"class 0 has shape {images[0].shape}" if shapes else "there are no classes"
-        raise UserError(f"each class must be an array (images, h, w, c); {found}")
-    dtypes = {class_images.dtype for class_images in images} - {np.dtype(np.uint8)}
-    if dtypes:
-        raise UserError(f"images must be uint8, 0..255; got {dtypes.pop()}")
-    height, width, _ = shapes[0]
+    kinds = sorted({f"{x.dtype} (images, {str(x.shape[1:])[1:-1]})" for x in images})
+    if len(kinds) != 1 or images[0].dtype != np.uint8 or images[0].ndim != 4:
+        raise UserError(
+            "each class must be a uint8 array (images, h, w, c), all of one shape; got "
+            f"{' and '.join(kinds) or 'no classes'}"
+        )
+    height, width, _ = images[0].shape[1:]
     if rotate and height != width:
         raise UserError(f"rotate needs square images; these are {height}x{width}")
 
@@ -143,3 +145,109 @@ def _check_sizes(counts, n_way, k_shot, n_query):
             f"{k_shot}-shot with {n_query} query images takes {k_shot + n_query} different images "
             f"of a class, but class {scarce} has {counts[scarce]}; lower k_shot or n_query"
         )
+
+
+def read_images(folder, size, channels=3):
+    """Read your own pictures: a folder that holds a folder of JPEG or PNG files for each class.
+
+    Pictures are turned upright as their camera noted, squeezed to squares, and laid on white where
+    they are transparent. Hidden files are left out.
+
+    Parameters
+    ----------
+    folder : str or path
+    size : int
+        Width and height that every picture gets, pixels.
+    channels : int
+        3 for colour, 1 for grey.
+
+    Returns
+    -------
+    images : list of uint8 arrays (n, size, size, channels)
+        Of each class, sorted by the names of the files; classes may have unequal counts.
+    names : list of str
+        The names of the classes, which are those of their folders, sorted.
+
+    Raises
+    ------
+    UserError
+        If anything in the folder is not a picture, or is damaged; the sentence names it.
+
+    Examples
+    --------
+    >>> read_images("my_pictures", size=28, channels=1)
+    Traceback (most recent call last):
+    ...
+    tinymaml.errors.UserError: my_pictures is not a folder that holds a folder of pictures for \
+each class
+    """
+    folder = Path(folder)
+    classes = class_folders(folder) if folder.is_dir() else {}
+    if not classes:
+        raise UserError(f"{folder} is not a folder that holds a folder of pictures for each class")
+    return [decode_all(files, size, channels) for files in classes.values()], list(classes)
+
+
+def class_folders(folder):
+    """Class -> its files, of a folder (or `zipfile.Path`) with a folder of files for each class."""
+    classes = {}
+    for path in visible(folder):
+        if not path.is_dir():
+            raise UserError(f"{path} lies beside the classes' folders; move it into one or away")
+        classes[path.name] = visible(path)
+        if not classes[path.name]:
+            raise UserError(f"{path} holds no images; remove it or fill it")
+    return classes
+
+
+def visible(folder):
+    """What is in a folder, sorted by name, without what systems leave there."""
+    junk = ("__MACOSX", "Thumbs.db", "desktop.ini")
+    paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name not in junk]
+    return sorted(paths, key=lambda path: path.name)
+
+
+def decode_all(pictures, size, channels=3):
+    """Decode pictures on several threads: uint8 (n, size, size, channels)."""
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(partial(decode, size=size, channels=channels), pictures)))
+
+
+def decode(picture, size, channels=3):
+    """Decode a picture.
+
+    Parameters
+    ----------
+    picture : path, `Member` or uint8 array (h, w, 3)
+        A JPEG or PNG file, or what one decodes to.
+    size, channels : int
+
+    Returns
+    -------
+    uint8 array (size, size, channels)
+
+    References
+    ----------
+    Finn et al. (2017) resize MiniImageNet by Pillow's LANCZOS in their ``proc_images.py``.
+    """
+    from PIL import Image, ImageOps  # `import tinymaml` does without
+
+    if isinstance(picture, np.ndarray):
+        if picture.shape == (size, size, channels):
+            return picture
+        image = Image.fromarray(picture)
+    else:
+        with reading(picture, "JPEG or PNG image"):
+            # Other formats are read by other programs, which may do what the file says.
+            image = Image.open(io.BytesIO(picture.read_bytes()), formats=("JPEG", "PNG"))
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):
+                raise UserError("has more than 8 bits a channel; save it with 8")
+    mode = {1: "L", 3: "RGB"}[channels]
+    transparent = image.has_transparency_data
+    image = image.convert("RGBA" if transparent else mode)
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
+    if transparent:
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image).convert(mode)
+    return np.asarray(image).reshape(size, size, channels)

@@ -1,27 +1,40 @@
 """Omniglot: 1623 handwritten characters of 50 alphabets, drawn by 20 people each."""
 
 import contextlib
+import fnmatch
 import hashlib
+import io
 import os
-import stat
 import zipfile
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ..errors import UserError
-from .omniglot_download import download
-from .omniglot_source import CHARACTERS, DRAWINGS, SIDE, drawings, find, source
-from .omniglot_splits import splits
+from ..files import Member, reading, replacing
 
 __all__ = ["Omniglot", "download", "find", "load", "splits"]
 
-SIZE = 28  # pixels a side, as every paper of the comparison resizes to
-NAMES = [f"{part}/{character}" for part in CHARACTERS for character in CHARACTERS[part]]
+URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
+MD5 = {
+    "images_background": "68d2efa1b9178cc56df9314c21c6e718",
+    "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811",
+}
+CHARACTERS = {"images_background": 964, "images_evaluation": 659}
+DRAWINGS = 20
+SIDE = 105  # pixels
+SIZE = 28  # as every paper of the comparison resizes to
+RESIZE = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
 
-# More than a cache of either resize takes: 25 MB of pixels.
-_MAX_CACHE_BYTES = 32 * 2**20
+# Finn et al. 2017's code; the paper joins validation to training (1200).
+COUNTS = {"train": 1100, "val": 100, "test": 423}
+LISTS = "github.com/jakesnell/prototypical-networks, data/omniglot/splits/vinyals"
+
+_DRAWING = "*/character??/????_??.png"
 
 
 class Omniglot(NamedTuple):
@@ -43,8 +56,8 @@ def load(data=None, resize="nearest"):
     """Read Omniglot from upstream's two zips or their unpacked folders.
 
     Characters are sorted, background before evaluation, and drawings too. The result is kept as a
-    file for the next time, one for each `resize`: in the folder ``TINYMAML_CACHE`` if that is set,
-    else beside the data, else in ``~/.cache/tinymaml``.
+    file for the next time, one of 25 MB for each `resize`, in the folder that the environment
+    variable ``TINYMAML_CACHE`` names, or else in ``~/.cache/tinymaml``.
 
     Parameters
     ----------
@@ -72,110 +85,237 @@ def load(data=None, resize="nearest"):
     >>> load("data/omniglot").images.shape  # doctest: +SKIP
     (1623, 20, 28, 28, 1)
     """
-    if resize not in _SHRINK:
-        raise UserError(f"resize {resize!r} is unknown; choose {' or '.join(_SHRINK)}")
+    if resize not in RESIZE:
+        raise UserError(f"resize {resize!r} is unknown; choose {' or '.join(RESIZE)}")
     home = find(data)
-    paths = {part: source(home, part) for part in CHARACTERS}
-    try:
-        key = _fingerprint(paths)
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    caches = [folder / f"omniglot-28x28-{resize}.npz" for folder in _cache_folders(home)]
-    shape = (len(NAMES), DRAWINGS, SIZE * SIZE // (8 if resize == "nearest" else 1))
-    small = next((s for cache in caches if (s := _cached(cache, key, shape)) is not None), None)
-    if small is None:
-        small = np.empty(shape, np.uint8)
-        for i, ink in enumerate(ink for part in paths for ink in drawings(paths[part], part)):
-            small[i] = _SHRINK[resize](ink)
-        # A second reading costs seconds: no reason to fail where nothing can be written.
-        for cache in caches:
-            with contextlib.suppress(OSError):
-                _save(cache, key, small)
-                break
-    if resize == "nearest":
-        small = np.unpackbits(small, axis=-1)
-        small *= 255
-    return Omniglot(small.reshape(len(NAMES), DRAWINGS, SIZE, SIZE, 1), list(NAMES))
+    paths = [source(home, part) for part in CHARACTERS]
+    # The time of a folder changes when a drawing in it is added, removed or replaced.
+    paths += [folder for path in paths for folder in sorted(path.glob("*/character??"))]
+    key = repr([(str(path.resolve()), path.stat().st_mtime_ns) for path in paths])
+    folder = Path(os.environ.get("TINYMAML_CACHE") or "~/.cache/tinymaml").expanduser()
+    cache = folder / f"omniglot-28x28-{resize}.npz"
+    # NumPy and zipfile raise many kinds of errors for damaged bytes; all mean to begin anew.
+    with contextlib.suppress(Exception), np.load(cache, allow_pickle=False) as kept:
+        if str(kept["key"]) == key:
+            return Omniglot(kept["images"], kept["names"].tolist())
+    small = {name: _shrink(ink, RESIZE[resize]) for name, ink in drawings(home)}
+    names, images = list(small), np.stack(list(small.values()))[..., None]
+    # A second reading costs seconds: no reason to fail where nothing can be written.
+    with contextlib.suppress(OSError, UserError), replacing(cache) as file:
+        np.savez(file, key=key, images=images, names=names)
+    return Omniglot(images, names)
 
 
-def _nearest(ink):
-    """(20, 105, 105) bool -> (20, 98): the pixel under each centre, packed bits."""
-    centres = ((np.arange(SIZE) + 0.5) * SIDE / SIZE).astype(int)
-    return np.packbits(ink[:, centres[:, None], centres].reshape(len(ink), -1), axis=-1)
+def _shrink(ink, method):
+    """(20, 105, 105) bool -> (20, 28, 28) uint8."""
+    pixels = np.where(ink, 0, 255).astype(np.uint8)
+    for _ in range(2):  # as Pillow does: along x and then along y; here for all drawings at once
+        rows = Image.fromarray(pixels.reshape(-1, SIDE))
+        rows = np.asarray(rows.resize((SIZE, rows.height), method))
+        pixels = rows.reshape(len(ink), -1, SIZE).swapaxes(1, 2)
+    return 255 - pixels
 
 
-def _lanczos(ink):
-    """(20, 105, 105) bool -> (20, 784): greys, rounded along x and then along y as in Pillow."""
-    grey = np.where(ink, 0.0, 255.0)
-    for _ in range(2):
-        sums = _WINDOW @ grey.swapaxes(1, 2)
-        grey = np.clip(np.floor(sums / 2**22 + 0.5), 0, 255)
-    return 255 - grey.reshape(len(ink), -1).astype(np.uint8)
+def find(data=None):
+    """The folder that holds both of upstream's parts, as zips or unpacked.
 
+    Parameters
+    ----------
+    data : str or path, optional
+        That folder, or the one above it if it is called ``omniglot`` or ``omniglot-py``; without
+        it, the environment variable ``TINYMAML_DATA``.
 
-def _lanczos_window():
-    """(28, 105): weights of the old pixels in each new one, in units of 2**-22.
+    Raises
+    ------
+    UserError
+        If the files are not there; the sentence says which, and where they come from.
 
-    sinc(x) sinc(x / 3) for |x| < 3, with x the distance in new pixels. Whole numbers, as in
-    Pillow, make sums exact, so that any machine gets the same greys.
+    Examples
+    --------
+    >>> find("/nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    tinymaml.errors.UserError: Omniglot folder /nowhere does not exist or is a file; give ...
     """
-    x = (np.arange(SIDE) + 0.5) * SIZE / SIDE - (np.arange(SIZE)[:, None] + 0.5)
-    weights = np.where(abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-    return np.round(weights / weights.sum(axis=1, keepdims=True) * 2**22)
+    data = data or os.environ.get("TINYMAML_DATA")
+    zips = " and ".join(f"{part}.zip (md5 {md5})" for part, md5 in MD5.items())
+    expected = f"give the folder with {zips} of {URL} by --data or TINYMAML_DATA, or add --download"
+    if not data:
+        raise UserError(f"no Omniglot folder given; {expected}")
+    data = Path(data).expanduser()
+    folders = [data, data / "omniglot", data / "omniglot-py"]
+    for folder in folders:
+        if all(source(folder, part) for part in MD5):
+            return folder
+    missing = [part for part in MD5 if not any(source(folder, part) for folder in folders)]
+    what = (
+        f"holds no {' and no '.join(missing)}" if data.is_dir() else "does not exist or is a file"
+    )
+    raise UserError(f"Omniglot folder {data} {what}; {expected}")
 
 
-_WINDOW = _lanczos_window()
-_SHRINK = {"nearest": _nearest, "lanczos": _lanczos}
+def source(folder, part):
+    """The zip file or the unpacked folder of a part, or None."""
+    # Some unpackers put images_background/images_background.
+    places = (folder / f"{part}.zip", folder / part / part, folder / part)
+    return next((path for path in places if path.exists()), None)
 
 
-def _fingerprint(paths):
-    digest = hashlib.sha256()
-    for path in paths.values():
-        if path.is_file():
-            with open(path, "rb") as file:
-                while block := file.read(2**20):
-                    digest.update(block)
-        else:
-            # Adding, removing or replacing a drawing changes the time of its folder; to read all
-            # 32,460 files would take as long as to decode them.
-            for folder in sorted(path.glob("*/character??")):
-                digest.update(f"{folder.relative_to(path)} {folder.stat().st_mtime_ns}".encode())
-        digest.update(b"/")
-    return digest.hexdigest()
+def drawings(folder):
+    """Yield the drawings of each character, characters and drawings sorted by name.
+
+    Parameters
+    ----------
+    folder : Path
+        What `find` gives.
+
+    Yields
+    ------
+    name : str
+        Such as ``"images_background/Latin/character05"``.
+    ink : bool array (20, 105, 105)
+        True = ink.
+    """
+    for part, count in CHARACTERS.items():
+        path, characters = source(folder, part), defaultdict(list)
+        for file in _files(path):
+            _, alphabet, character, _ = str(file).replace(os.sep, "/").rsplit("/", 3)
+            characters[f"{part}/{alphabet}/{character}"].append(file)
+        whole = [len(files) == DRAWINGS for files in characters.values()]
+        if whole != [True] * count:
+            raise UserError(f"{path} holds {sum(whole)} whole characters of {count}; get it again")
+        for name in sorted(characters):
+            yield name, np.stack([_ink(file) for file in characters[name]])
 
 
-def _cache_folders(home):
-    if chosen := os.environ.get("TINYMAML_CACHE"):
-        return [Path(chosen).expanduser()]
-    user = Path("~/.cache/tinymaml").expanduser()
-    # Root may write anywhere: a folder that is marked read-only is left alone all the same.
-    return [home, user] if home.stat().st_mode & stat.S_IWUSR else [user]
+def _files(path):
+    """The drawings in a zip or folder, sorted."""
+    if path.is_dir():
+        return sorted(path.glob(_DRAWING))
+    with reading(path, "zip"):
+        archive = zipfile.ZipFile(path)
+        names = sorted(fnmatch.filter(archive.namelist(), _DRAWING))
+        return [Member(f"{path}/{name}", partial(archive.read, name)) for name in names]
 
 
-def _cached(path, key, shape):
-    """The images of a cache, or None if it is absent, stale or damaged."""
-    try:
-        # Nothing in a file of stored members, none packed, takes more memory than the file.
-        if not path.is_file() or path.stat().st_size > _MAX_CACHE_BYTES:
-            return None
-        with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                return None
-        with np.load(path, allow_pickle=False) as cache:
-            images, cached_key = cache["images"], str(cache["key"])
-    except Exception:  # NumPy and zipfile raise many kinds for damaged bytes
-        return None
-    fits = cached_key == key and images.shape == shape and images.dtype == np.uint8
-    return images if fits else None
+def _ink(file):
+    with reading(file, f"PNG image of {SIDE}x{SIDE}"):
+        image = Image.open(io.BytesIO(file.read_bytes()), formats=("PNG",)).convert("1")
+        return ~np.asarray(image).reshape(SIDE, SIDE)
 
 
-def _save(path, key, images):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(unfinished, "wb") as file:
-            np.savez(file, key=key, images=images)
-        os.replace(unfinished, path)
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+def download(root):
+    """Fetch upstream's two zips (16 MB) into the folder `root` and check them.
+
+    A file whose checksum is right is kept; a name only ever appears complete.
+
+    Raises
+    ------
+    UserError
+        If there is no network, no room, or the server sends anything but upstream's file.
+    """
+    # Loaded here because it takes longer than the rest of the package, and few runs download.
+    import http.client
+    import urllib.request
+
+    advice = "try again, or download it in a browser"
+    for part, md5 in MD5.items():
+        target, url = Path(root).expanduser() / f"{part}.zip", f"{URL}{part}.zip"
+        try:
+            if target.is_file() and hashlib.md5(target.read_bytes()).hexdigest() == md5:
+                continue
+            with urllib.request.urlopen(url, timeout=30) as response:
+                data = response.read()
+            if hashlib.md5(data).hexdigest() != md5:
+                raise UserError(f"{url} sent {data[:15]!r} ..., not the zip of md5 {md5}; {advice}")
+            with replacing(target) as file:
+                file.write(data)
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(f"could not bring {url} to {target} ({error}); {advice}") from error
+
+
+def splits(omniglot, kind="random", data=None):
+    """The images of training, validation and test.
+
+    Accuracies of different kinds are not to be compared: alphabets that training has not seen are
+    harder than characters that it has not seen.
+
+    * ``"random"``: 1100, 100 and 423 characters, shuffled irrespective of alphabet, as
+      Finn et al. (2017) do it.
+    * ``"vinyals"``: 4112, 688 and 1692 classes from the text files ``train.txt``, ``val.txt`` and
+      ``test.txt`` in the folder ``splits/vinyals`` of the data, as Snell et al. (2017) use them.
+      A class is a character at one of four turns, counter-clockwise by ``rotDDD`` degrees. So
+      episodes must not turn classes once more: a character could meet itself at one angle.
+    * ``"lake"``: the background alphabets train and the evaluation alphabets test, as
+      Lake et al. (2015) mean them: 815, 149 and 659 characters. Five whole background alphabets
+      validate, drawn with seed 0: Arcadian, Cyrillic, Early_Aramaic, Latin and Sanskrit.
+
+    Parameters
+    ----------
+    omniglot : Omniglot
+        What `load` returns.
+    kind : {"random", "vinyals", "lake"}
+    data : str or path, optional
+        The folder of the text files, see `find`; the other kinds need none.
+
+    Returns
+    -------
+    dict of uint8 arrays (classes, 20, 28, 28, 1)
+        Under ``"train"``, ``"val"`` and ``"test"``. Copies of the images, together 25 MB, and
+        102 MB for ``"vinyals"``.
+
+    Raises
+    ------
+    UserError
+        If the kind is unknown, or a text file is missing or wrong.
+
+    Examples
+    --------
+    >>> parts = splits(load("data/omniglot"))  # doctest: +SKIP
+    >>> {part: len(images) for part, images in parts.items()}  # doctest: +SKIP
+    {'train': 1100, 'val': 100, 'test': 423}
+    """
+    images, names = omniglot
+    if kind == "random":
+        return {part: images[chosen] for part, chosen in _shuffled(names).items()}
+    if kind == "lake":
+        return {part: images[chosen] for part, chosen in _by_alphabets(names).items()}
+    if kind == "vinyals":
+        return {part: _turned(images, classes) for part, classes in _listed(names, data).items()}
+    raise UserError(f"split {kind!r} is unknown; choose random, vinyals or lake")
+
+
+def _shuffled(names):
+    """Positions in `names` of the characters of each part, irrespective of alphabet."""
+    order = np.argsort(names)[np.random.default_rng(0).permutation(len(names))]
+    return dict(zip(COUNTS, np.split(order, np.cumsum(list(COUNTS.values()))[:-1])))
+
+
+def _by_alphabets(names):
+    alphabets = np.array([name.rsplit("/", 1)[0] for name in names])
+    background = np.char.startswith(alphabets, "images_background/")
+    held_out = np.random.default_rng(0).permutation(np.unique(alphabets[background]))[:5]
+    validates = np.isin(alphabets, held_out)
+    return {"train": background & ~validates, "val": validates, "test": ~background}
+
+
+def _listed(names, data):
+    """Position in `names` and quarter turns of each class, by part."""
+    # The lists leave out which of upstream's parts an alphabet is in; each is in one.
+    positions = {name.split("/", 1)[1]: i for i, name in enumerate(names)}
+    turns = {f"/rot{90 * quarters:03}": quarters for quarters in range(4)}
+    listed, seen = {}, set()
+    for part in COUNTS:
+        path = find(data) / "splits" / "vinyals" / f"{part}.txt"
+        with reading(path, f"list of classes as in {LISTS}"):
+            lines = path.read_text("utf-8").split()
+            listed[part] = [(positions[line[:-7]], turns[line[-7:]]) for line in lines]
+            characters = {position for position, _ in listed[part]}
+            if seen & characters:
+                raise UserError(f"has characters of another part; get all from {LISTS}")
+            seen |= characters
+    return listed
+
+
+def _turned(images, classes):
+    return np.stack([np.rot90(images[i], quarters, axes=(1, 2)) for i, quarters in classes])

@@ -1,6 +1,7 @@
 """What is in the picture of a graph: a box for each tensor, or for several that are folded."""
 
 import math
+import textwrap
 from collections import Counter
 from itertools import groupby
 from numbers import Real
@@ -16,6 +17,7 @@ FEW = 4  # numbers of a tensor that are shown
 CHEAP = 1000  # numbers of a tensor that are computed anew to be shown
 LONGEST = 30  # characters in a line
 LINES = 4  # that list what is folded
+NO_BREAK = "\u00a0"
 COMMUTATIVE = ("add", "multiply", "maximum", "minimum", "logaddexp", "hypot")
 #: Options of ops that the shapes show, or that change nothing, are left out; some have a sign.
 SIGNS = {"at": "aᵀ", "bt": "bᵀ", "shape": "", "core": "", "keepdims": "", "padding": "", "eps": ""}
@@ -129,46 +131,45 @@ class Graph:
                     users.setdefault(key, set()).add(where[node])
         groups = {}
         for key, segments_of_key in users.items():
-            kind = LEAF if key in self.leaves else CONSTANT
-            group = (kind, *sorted(segments_of_key)) if share else key
-            groups.setdefault(group, (kind, []))[1].append(key)
+            group = (key in self.leaves, *sorted(segments_of_key)) if share else key
+            groups.setdefault(group, []).append(key)
         boxes, box_of = [], {}
-        for kind, keys in [*groups.values(), *[(None, nodes) for nodes in segments]]:
-            box = self._box(kind, *keys) if len(keys) == 1 else self._shared_box(kind, keys)
-            if kind is None:
-                used = [key for node in keys for key in self.arguments[node]]
-                box.sources = [box_of[key] for key in used if key in box_of]
-                if len(keys) > 1:
-                    box.sources = list(dict.fromkeys(box.sources))
+        for keys in [*groups.values(), *segments]:
+            box = self._box(*keys) if len(keys) == 1 else self._shared_box(keys)
+            used = [key for node in keys for key in self.arguments.get(node, ())]
+            box.sources = [box_of[key] for key in used if key in box_of]
+            if len(keys) > 1:
+                box.sources = list(dict.fromkeys(box.sources))
             box_of |= dict.fromkeys(keys, box)
             boxes.append(box)
         return boxes
 
-    def _box(self, kind, key):
-        """Return the box of a leaf, a constant or (kind None) the result of an op."""
+    def _kind(self, key):
+        if key in self.arguments:
+            return BACKWARD if key.recorded == DERIVATIVE else FORWARD
+        return LEAF if key in self.leaves else CONSTANT
+
+    def _box(self, key):
+        """Return the box of one leaf, constant or result of an op."""
         array = self.arrays.get(key)
         like = key if isinstance(key, Node) else array
-        few = array is not None and math.prod(like.shape) <= FEW
-        numbers = _numbers(array) if few else ""
-        shape = "" if few and like.shape == () else str(like.shape)
+        numbers = _numbers(array) if array is not None and math.prod(like.shape) <= FEW else ""
+        call = [_call(key)] if key in self.arguments else []
+        shape = "" if numbers and like.shape == () else str(like.shape)
         dtype = "" if like.dtype.kind == "f" else like.dtype.name
-        lines = ["  ".join(filter(None, [shape, dtype, numbers]))]
-        full = f"shape {like.shape}, {like.dtype.name}" + (f", {numbers}" if few else "")
-        ordered = False
-        if kind is None:
-            kind = BACKWARD if key.recorded == DERIVATIVE else FORWARD
-            ordered = key.op.name not in COMMUTATIVE
-            lines, full = [_call(key), *lines], f"{_call(key)}, {full}"
+        lines = [*call, "  ".join(filter(None, [shape, dtype, numbers]))]
+        full = ", ".join(filter(None, [*call, f"shape {like.shape}", like.dtype.name, numbers]))
+        ordered = bool(call) and key.op.name not in COMMUTATIVE
         name = _short(self.names.get(key, ""))
-        return Box(kind, name, lines, full, output=key in self.outputs, ordered=ordered)
+        return Box(self._kind(key), name, lines, full, key in self.outputs, ordered=ordered)
 
-    def _shared_box(self, kind, keys):
-        """Return the box of several leaves, constants or (kind None) ops."""
+    def _shared_box(self, keys):
+        """Return the box of several leaves, constants or ops."""
+        kinds = {self._kind(key) for key in keys}
+        kind = BOTH if len(kinds) == 2 else kinds.pop()
         groups = {self.group.get(key) for key in keys}
         name = groups.pop() if len(groups) == 1 else None
-        if kind is None:
-            kinds = {BACKWARD if node.recorded == DERIVATIVE else FORWARD for node in keys}
-            kind = BOTH if len(kinds) == 2 else kinds.pop()
+        if kind in PHASES:
             parts = Counter(node.op.name for node in keys)
             name = name or ("gradient step" if parts.keys() == {"descend"} else PHASES[kind])
             title = count_of(len(keys), "operation")
@@ -180,17 +181,16 @@ class Graph:
         words = [part + (f" ×{n:,}" if n > 1 else "") for part, n in parts.most_common()]
         output = not self.outputs.keys().isdisjoint(keys)
         full = f"{title}: {', '.join(words)}"
-        lines = [title, *_wrapped(words)]
-        return Box(kind, _short(name or ""), lines, full, output=output, count=len(keys))
+        return Box(kind, _short(name or ""), [title, *_wrapped(words)], full, output, len(keys))
 
 
 def _checked(outputs, names):
     """Return the outputs as a list."""
     tensors = leaves(outputs)
-    wrong = next((t for t in tensors if type(t) is not Tensor), None)
-    if wrong is not None or not tensors:
-        what = type(wrong).__name__ if tensors else "an empty structure"
-        raise TypeError(f"draw takes a Tensor, or a dict, list or tuple of them, not {what}")
+    for t in tensors:
+        if type(t) is not Tensor:
+            what = type(t).__name__
+            raise TypeError(f"draw takes a Tensor, or a dict, list or tuple of them, not {what}")
     if all(t.node is None for t in tensors):
         raise ValueError(
             "there is no graph to draw, since no output requires a gradient; make the inputs with "
@@ -252,14 +252,11 @@ def _short(text):
 
 def _wrapped(words):
     """Return lines of words, separated by commas; a word stays in one line."""
-    lines = [""]
-    for i, word in enumerate(words):
-        word = _short(word) + ("," if i < len(words) - 1 else "")
-        if lines[-1] and len(lines[-1]) + len(word) >= LONGEST:
-            lines.append(word)
-        else:
-            lines[-1] += (" " if lines[-1] else "") + word
-    return lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]
+    text = ", ".join(_short(word).replace(" ", NO_BREAK) for word in words)
+    wrapped = textwrap.wrap(
+        text, LONGEST, max_lines=LINES, placeholder=" …", break_on_hyphens=False
+    )
+    return [line.replace(NO_BREAK, " ") for line in wrapped]
 
 
 def _numbers(array):

@@ -6,6 +6,7 @@ that of the neighbours. Lanes from one box are shared by all edges that need the
 """
 
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 
@@ -15,7 +16,7 @@ SWEEPS = 24
 
 
 class Place:
-    """What a layer holds: a box, or a lane for edges that pass through.
+    """What a layer holds: a lane for edges that pass through, or a box, which has more to it.
 
     Attributes
     ----------
@@ -24,14 +25,15 @@ class Place:
     width, height : float
     style : str
         Of the edges that come in.
-    box
-        None for a lane.
-    above : list of (Place, float)
-        Where edges come from in the layer above, and how far from the middle each one arrives.
+    above, below : list of (Place, float)
+        Where edges come from and go to in the next layers, and how far left of that place's centre
+        this one should be for the edge to be straight.
     """
 
-    def __init__(self, width, height, style, box=None):
-        self.width, self.height, self.style, self.box = width, height, style, box
+    sources = None  # of a lane; a box has a list of boxes
+
+    def __init__(self, style, width=LANE, height=0):
+        self.style, self.width, self.height = style, width, height
         self.x = self.y = 0.0
         self.above, self.below = [], []
 
@@ -43,46 +45,38 @@ class Place:
     def bottom(self):
         return self.y + self.height / 2
 
-    def arrivals(self):
-        """Return where each edge comes from and how far from the middle it arrives."""
-        if self.box is None or self.box.ordered:
-            return self.above
-        return [
-            (upper, _port(self.box, k))
-            for k, (upper, _) in enumerate(sorted(self.above, key=lambda edge: edge[0].x))
-        ]
-
 
 def place(boxes):
     """Find a place for every box.
 
     Parameters
     ----------
-    boxes : list of tinymaml.drawing.svg.Box
+    boxes : list of tinymaml.pictures.drawing.svg.Box
         Each after all of its sources. Edges of two styles do not share a lane.
 
     Returns
     -------
     list of list of Place
-        Layer by layer, from left to right.
+        Layer by layer, from the top.
     """
     layer = _layers(boxes)
-    places = {box: Place(box.width, box.height, box.style, box) for box in boxes}
     layers = [[] for _ in range(max(layer.values()) + 1)]
     lanes = {}
     for box in boxes:
-        layers[layer[box]].append(places[box])
-        for k, source in enumerate(box.sources):
-            last = places[source]
+        layers[layer[box]].append(box)
+        for k, last in enumerate(box.sources):
+            source = last
             for at in range(layer[source] + 1, layer[box]):
-                lane = lanes.get((source, box.style, at))
-                if lane is None:
-                    lane = lanes[source, box.style, at] = Place(LANE, 0, box.style)
-                    layers[at].append(lane)
-                    _join(last, lane, 0)
-                last = lane
-            _join(last, places[box], _port(box, k) if box.ordered else 0)
-    _order(layers)
+                key = source, box.style, at
+                if key not in lanes:
+                    lanes[key] = Place(box.style)
+                    layers[at].append(lanes[key])
+                    _join(last, lanes[key], 0)
+                last = lanes[key]
+            _join(last, box, port(box, k) if box.ordered else 0)
+    _, layers = min(_orders(layers), key=itemgetter(0))
+    for row in layers:
+        _pack(row)
     for sweep in range(SWEEPS):
         for row in layers if sweep % 2 else layers[::-1]:
             _straighten(row)
@@ -93,21 +87,21 @@ def place(boxes):
         for p in row:
             p.x -= left
             p.y = top + height / 2
-            if p.box is None:
+            if p.sources is None:
                 p.height = height
         top += height + BETWEEN
     return layers
 
 
-def _port(box, k):
-    """Return how far from the middle of a box its k-th edge arrives."""
+def port(box, k):
+    """Return how far right of the middle of a box its k-th edge arrives."""
     n = len(box.sources)
     return (k - (n - 1) / 2) * min(PORT, box.width / n)
 
 
 def _join(upper, lower, offset):
     lower.above.append((upper, offset))
-    upper.below.append((lower, offset))
+    upper.below.append((lower, -offset))
 
 
 def _layers(boxes):
@@ -124,36 +118,42 @@ def _layers(boxes):
     return layer
 
 
-def _order(layers):
-    """Order every layer by the middle of its neighbours, and keep what crossed least."""
-    best = None
-    _pack(layers)
+def _orders(layers):
+    """Yield orders by the middle of the neighbours above or below, and how many edges cross."""
+    for row in layers:
+        _pack(row)
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
         for row in layers if down else layers[::-1]:
-            row.sort(key=lambda p: _middle(p.above if down else p.below, down, p.x))
-            _pack([row])
-        crossings = sum(_crossings(row) for row in layers)
-        if best is None or crossings < best[0]:
-            best = crossings, [list(row) for row in layers]
-    for row, ordered in zip(layers, best[1]):
-        row[:] = ordered
-    _pack(layers)
+            row.sort(key=lambda p: _middle(p, p.above if down else p.below)[0])
+            _pack(row)
+        yield sum(map(_crossings, layers)), [list(row) for row in layers]
 
 
-def _middle(neighbours, down, otherwise):
-    """Return where the mean neighbour is, allowing for where an edge meets its box."""
-    if not neighbours:
-        return otherwise
-    return sum(p.x + (-d if down else d) for p, d in neighbours) / len(neighbours)
+def _middle(p, neighbours):
+    """Return where a place would be for its edges to run straight, and how strongly it wants that.
+
+    Lanes want it most, so that they are straight, and boxes without a source least, so that they
+    stand aside.
+    """
+    pulls = [_pull(p, q) for q, _ in neighbours]
+    if not pulls:
+        return p.x, 0.01
+    total = sum(pulls)
+    return sum(w * (q.x - d) for w, (q, d) in zip(pulls, neighbours)) / total, total
 
 
-def _pack(layers):
-    for row in layers:
-        x = -sum(p.width + GAP for p in row) / 2
-        for p in row:
-            p.x = x + p.width / 2
-            x += p.width + GAP
+def _pull(p, q):
+    if p.sources is q.sources is None:
+        return 8
+    return 0.1 if [] in (p.sources, q.sources) else 1
+
+
+def _pack(row):
+    x = -sum(p.width + GAP for p in row) / 2
+    for p in row:
+        p.x = x + p.width / 2
+        x += p.width + GAP
 
 
 def _crossings(row):
@@ -164,32 +164,20 @@ def _crossings(row):
 
 
 def _straighten(row):
-    """Move a layer's places towards their neighbours, in their order and without overlap.
+    """Move a layer's places towards the middle of their neighbours, in order, without overlap.
 
-    That is isotonic regression, by pooling neighbours that would overlap. Lanes weigh most, so
-    that they run straight, and leaves least, so that they stand aside.
+    That is isotonic regression, by pooling neighbours that would overlap.
     """
-    gaps = [(p.width + q.width) / 2 + GAP for p, q in pairwise(row)]
-    shift = np.cumsum([0, *gaps])
-    pools = []  # of places side by side: [where, weight, how many]
+    shift = np.cumsum([0, *[(p.width + q.width) / 2 + GAP for p, q in pairwise(row)]])
+    pools = []  # of places side by side: where, weight, how many
     for p, moved in zip(row, shift):
-        pulls = [(q.x - d, q) for q, d in p.above] + [(q.x + d, q) for q, d in p.below]
-        weights = [_pull(p, q) for _, q in pulls]
-        total = sum(weights) or 0.01
-        wanted = sum(w * x for w, (x, _) in zip(weights, pulls)) / total if pulls else p.x
-        pools.append([wanted - moved, total, 1])
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            x, weight, n = pools.pop()
-            before = pools[-1]
-            before[0] = (before[0] * before[1] + x * weight) / (before[1] + weight)
-            before[1] += weight
-            before[2] += n
+        x, weight = _middle(p, p.above + p.below)
+        x, n = x - moved, 1
+        while pools and pools[-1][0] > x:
+            before, its_weight, its_n = pools.pop()
+            total = weight + its_weight
+            x, weight, n = (x * weight + before * its_weight) / total, total, n + its_n
+        pools.append((x, weight, n))
     at = [x for x, _, n in pools for _ in range(n)]
     for p, x, moved in zip(row, at, shift):
         p.x = float(x + moved)
-
-
-def _pull(p, q):
-    if p.box is q.box is None:
-        return 8
-    return 0.1 if any(r.box is not None and not r.box.sources for r in (p, q)) else 1

@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...errors import UserError
 from .graph import Graph, count_of
@@ -33,17 +34,14 @@ class Drawing:
             'style="max-width:100%;height:auto">'
         )
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the picture to a file, whose name ends in ``.svg``."""
-        from ...experiments.runs import replacing
-
         if not str(path).endswith(".svg"):
             raise UserError(f"a drawing is saved as SVG, but the name is {path}; end it in .svg")
-        with replacing(path) as file:
-            file.write(self.svg.encode())
+        Path(path).write_text(self.svg, encoding="utf-8")
 
 
-def draw(outputs, names=None, max_boxes=40):
+def draw(outputs, names: dict | None = None, max_boxes: int = 40) -> Drawing:
     """Draw how tensors were made: their computation graph, from the leaves down.
 
     A box is a tensor: the op that made it, its shape, and its numbers if they are few (those that

@@ -1,11 +1,11 @@
 """How the picture of a graph looks: boxes, arrows, legend and caption as SVG."""
 
 import textwrap
-from dataclasses import dataclass, field
+from html import escape as to_html
 from itertools import pairwise
 from unicodedata import east_asian_width
 
-from . import layered
+from .layered import Place, place, port
 
 LEAF, CONSTANT, FORWARD, BACKWARD, BOTH = "leaf", "constant", "forward", "backward", "both"
 #: Of each kind: fill, stroke (Okabe & Ito's blue and vermillion), dashes, radius, meaning.
@@ -17,16 +17,14 @@ LOOKS = {
     BOTH: ("#f7f2ee", "#7a4b2c", "2 3", 5, "both"),
 }
 INK, PALE = "#1a1a1a", "#555555"
-ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
 CHARACTER, LINE, MARGIN = 7.3, 16, 18  # pixels, at a font size of 12
 NARROWEST = 476
 
 
-@dataclass(eq=False)
-class Box:
+class Box(Place):
     """One box.
 
-    Attributes
+    Parameters
     ----------
     kind : str
         A key of ``LOOKS``.
@@ -40,40 +38,28 @@ class Box:
         Of the tensors that it stands for; it has a shadow if there are several.
     ordered : bool
         Whether its arguments have an order, from left to right.
+
+    Attributes
+    ----------
     sources : list of Box
         Those of its arguments.
     """
 
-    kind: str
-    name: str
-    lines: list
-    full: str
-    output: bool = False
-    count: int = 1
-    ordered: bool = False
-    sources: list = field(default_factory=list)
-
-    @property
-    def style(self):
-        """The kind of the edges that go in."""
-        return BACKWARD if self.kind == BACKWARD else FORWARD
-
-    @property
-    def width(self):
-        return max([_width(line) for line in [self.name, *self.lines]]) + 20
-
-    @property
-    def height(self):
-        return (len(self.lines) + bool(self.name)) * LINE + 12
+    def __init__(self, kind, name, lines, full, output, count=1, ordered=False):
+        width = max(map(_width, [name, *lines])) + 20
+        height = (len(lines) + bool(name)) * LINE + 12
+        super().__init__(BACKWARD if kind == BACKWARD else FORWARD, width, height)
+        self.kind, self.name, self.lines, self.full = kind, name, lines, full
+        self.output, self.count, self.ordered = output, count, ordered
+        self.sources = []
 
 
 def render(boxes, caption):
     """Return the SVG of boxes, each of which comes after its sources."""
-    rows = layered.place(boxes)
-    places = [p for row in rows for p in row]
-    graph_width = max(p.x + p.width / 2 for p in places)
+    rows = place(boxes)
+    graph_width = max(p.x + p.width / 2 for row in rows for p in row)
     width = max(graph_width + 2 * MARGIN, NARROWEST)
-    legend, height = _legend(boxes, caption, max(p.bottom for p in places) + 2 * MARGIN, width)
+    legend, height = _legend(boxes, caption, max(b.bottom for b in boxes) + 2 * MARGIN, width)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -83,9 +69,10 @@ def render(boxes, caption):
             # a ground of its own, so that it can be read on a dark page
             f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8" '
             'fill="#ffffff" stroke="#d0d0d0"/>',
-            f'<g transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">',
+            '<g text-anchor="middle" '
+            f'transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">',
             *_edges(rows),
-            *[_box(p) for p in places if p.box is not None],
+            *map(_box, boxes),
             "</g>",
             *legend,
             "</svg>",
@@ -99,35 +86,38 @@ def _edges(rows):
         start, end = max(p.bottom for p in above), min(p.top for p in row)
         half = (start + end) / 2
         for p in row:
-            for upper, d in p.arrivals():
-                x, y = p.x + d, p.bottom if p.box is None else p.top
+            for upper, x in _arrivals(p):
+                y = p.bottom if p.sources is None else p.top
                 lines[p.style] += (
                     f"M{upper.x:.1f} {upper.bottom:.1f}V{start:.1f}"
                     f"C{upper.x:.1f} {half:.1f} {x:.1f} {half:.1f} {x:.1f} {end:.1f}V{y:.1f}"
                 )
-                if p.box is not None:
+                if p.sources is not None:
                     heads[p.style] += f"M{x:.1f} {y:.1f}l-3.5 -8h7z"
     for style, path in lines.items():
-        if path:
-            _, colour, dashes, *_ = LOOKS[style]
-            yield (
-                f'<path fill="none" stroke="{colour}" stroke-width="1.3" '
-                f'stroke-dasharray="{dashes}" d="{path}"/>'
-            )
-            yield f'<path fill="{colour}" d="{heads[style]}"/>'
+        _, colour, dashes, *_ = LOOKS[style]
+        line = f'fill="none" stroke="{colour}" stroke-width="1.3" stroke-dasharray="{dashes}"'
+        yield f'<path {line} d="{path}"/>\n<path fill="{colour}" d="{heads[style]}"/>'
 
 
-def _box(place):
-    box, x, y = place.box, place.x - place.width / 2, place.top
-    shadow = _rect(x + 5, y + 5, place.width, place.height, box.kind) if box.count > 1 else ""
-    parts = [shadow, _rect(x, y, place.width, place.height, box.kind, box.output)]
+def _arrivals(p):
+    """Yield where each edge to a place comes from, and the x at which it arrives."""
+    if p.sources is None or p.ordered:
+        yield from ((upper, p.x + d) for upper, d in p.above)
+    else:
+        uppers = sorted((upper for upper, _ in p.above), key=lambda upper: upper.x)
+        yield from ((upper, p.x + port(p, k)) for k, upper in enumerate(uppers))
+
+
+def _box(box):
+    x, y = box.x - box.width / 2, box.top
+    shadow = _rect(x + 5, y + 5, box.width, box.height, box.kind) if box.count > 1 else ""
+    parts = [shadow, _rect(x, y, box.width, box.height, box.kind, box.output)]
     y += 6 - LINE / 4
-    if box.name:
-        y += LINE
-        parts.append(_text(place.x, y, box.name, 'text-anchor="middle" font-weight="bold"'))
-    for line in box.lines:
-        y += LINE
-        parts.append(_text(place.x, y, line, 'text-anchor="middle"'))
+    for line, style in [(box.name, 'font-weight="bold"'), *[(line, "") for line in box.lines]]:
+        if line:
+            y += LINE
+            parts.append(_text(box.x, y, line, style))
     return f"<g><title>{escape(box.full)}</title>{''.join(parts)}</g>"
 
 
@@ -175,4 +165,4 @@ def escape(text):
     >>> escape("<b> & more")
     '&lt;b&gt; &amp; more'
     """
-    return "".join(c if c.isprintable() else "\ufffd" for c in text).translate(ESCAPES)
+    return to_html("".join(c if c.isprintable() else "\ufffd" for c in text))
