@@ -15,7 +15,6 @@ import numpy as np
 from tinymaml.experiments import EXPERIMENTS
 from tinymaml.experiments.runs import Checkpoint
 from tinymaml.experiments.training import meta_step
-from tinymaml.optim import Adam
 from tinymaml.parallel.threads import single_threaded_blas
 
 HEAD = ("experiment", "first load, s", "again, s", "draw a batch, ms", "step, ms", "share")
@@ -33,20 +32,21 @@ def main(arguments=None):
 def measure(experiment, name, options):
     """Return the cells of an experiment's line."""
     loads = ["", ""]
-    if experiment.needs_data:
+    if experiment.problem.needs_data:
         with (
             tempfile.TemporaryDirectory() as cache,
             mock.patch.dict(os.environ, TINYMAML_CACHE=cache),
         ):
-            loads = [f"{_seconds(lambda: experiment.load_data(options.data)):.2f}" for _ in loads]
-    params = experiment.model.init(experiment.rng("weights"))
-    optimizer = Adam(experiment.meta_lr)
-    now, draws, steps = Checkpoint(0, params, optimizer.init(params), []), [], []
+            loads = [f"{_seconds(lambda: experiment.load(options.data)):.2f}" for _ in loads]
+            experiment, _ = experiment.load(options.data)
+    params = experiment.init()
+    start = experiment.schedule.optimiser(1).init(params)
+    now, draws, steps = Checkpoint(0, params, start, []), [], []
     with single_threaded_blas():
         for step in range(options.steps + 1):
             draws.append(_seconds(lambda step=step: experiment.training_tasks(step + 1)))
             started = time.perf_counter()
-            now = meta_step(experiment, optimizer, now)  # which draws them again
+            now = meta_step(experiment, now)  # which draws them again
             steps.append(time.perf_counter() - started)
     draw, step = np.median(draws[1:]), np.median(steps[1:])  # the first is slower
     test = _seconds(lambda: experiment.test(now.params, TASKS)) if options.test else None

@@ -8,7 +8,7 @@ from .workloads import META_LR, Contender, cores
 
 
 def build(workload, dtype):
-    """``tm.training.meta_gradient`` and ``tm.optim.Adam``."""
+    """``tm.maml.meta_gradient`` and ``tm.optim.Adam``."""
     tm.parallel.threads.keep_freed_memory()  # as tm.training.train does
     if workload.network == "mlp":
         model, loss_of = tm.nn.mlp((1, 40, 40, 1)), tm.nn.mse_loss
@@ -26,7 +26,7 @@ def build(workload, dtype):
     now = params, optimizer.init(params)
 
     def meta_gradient(params):
-        return tm.training.meta_gradient(
+        return tm.maml.meta_gradient(
             loss,
             params,
             tasks,

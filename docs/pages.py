@@ -104,13 +104,14 @@ def _literal_stars(_app, _what, _name, _obj, _options, lines):
 
 
 def _by_last_name(app, env, node, contnode):
-    """Find what a docstring calls by its name in its own module, but is public in another."""
-    if node.get("refdomain") != "py" or "." in node["reftarget"]:
+    """Find what a docstring calls by its public name, but is defined in another module."""
+    name = node["reftarget"]
+    if node.get("refdomain") != "py" or ("." in name and not name.startswith("tinymaml.")):
         return None
     node["refspecific"] = True
-    python = env.get_domain("py")
+    python, name = env.get_domain("py"), name.split(".")[-1]
     return python.resolve_xref(
-        env, node["refdoc"], app.builder, node["reftype"], node["reftarget"], node, contnode
+        env, node["refdoc"], app.builder, node["reftype"], name, node, contnode
     )
 
 
@@ -157,28 +158,32 @@ def _subparsers(parser):
 
 def settings():
     """Show the options of ``tinymaml train NAME``, and the settings of every experiment."""
-    fields = {field.name: field for e in EXPERIMENTS.values() for field in cli._options(e)}
+    meanings = {}  # of a setting: methods may have more than one for a name
+    for experiment in EXPERIMENTS.values():
+        for name, field in experiment.options().items():
+            meanings.setdefault(name, {})[field.metadata["help"]] = None
     lines = ["| option | meaning |", "| --- | --- |"]
-    for option, takes, meaning in _options_of_experiments(fields):
+    for option, takes, meaning in _options_of_experiments(meanings):
         lines.append(f"| `{option}{takes}` | {meaning} |")
-    lines += ["", f"| experiment | {' | '.join(fields).replace('_', ' ')} |"]
-    lines.append("| --- |" + " ---: |" * len(fields))
+    lines += ["", f"| experiment | {' | '.join(meanings).replace('_', ' ')} |"]
+    lines.append("| --- |" + " ---: |" * len(meanings))
     for title, experiment in EXPERIMENTS.items():
-        having = {field.name for field in cli._options(experiment)}
-        values = [_value(getattr(experiment, name)) if name in having else "" for name in fields]
+        config = experiment.config()
+        values = [_value(config[name]) if name in config else "" for name in meanings]
         lines.append(f"| `{title}` | {' | '.join(values)} |")
     return "\n".join(lines)
 
 
-def _options_of_experiments(fields):
+def _options_of_experiments(meanings):
     """Return (option, " METAVAR", help) of the options of all experiments, settings first."""
     found = {}
     for name, parser in _subparsers(_subparsers(cli._parser())["train"]).items():
         for action in parser._actions[1:]:  # without --help
             takes = action.metavar or " or ".join(action.choices or ())
-            meaning = cli.HELP.get(action.dest, action.help.replace(f"runs/{name}", "runs/NAME"))
+            meaning = "; or: ".join(meanings.get(action.dest, ()))
+            meaning = meaning or action.help.replace(f"runs/{name}", "runs/NAME")
             found[action.dest] = (action.option_strings[-1], f" {takes}".rstrip(), meaning)
-    return [found[name] for name in [*fields, *(name for name in found if name not in fields)]]
+    return [found[name] for name in [*meanings, *(name for name in found if name not in meanings)]]
 
 
 def _value(value):

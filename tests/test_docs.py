@@ -30,7 +30,7 @@ import pytest
 import tinymaml as tm
 from tinymaml import cli
 from tinymaml.checks import reference
-from tinymaml.experiments import EXPERIMENTS
+from tinymaml.experiments import EXPERIMENTS, launch
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -63,7 +63,7 @@ def lesson_room(tmp_path, monkeypatch):
     done = 'print("slope: right")\nprint("curvature: not yet")'
     write_notebook(tmp_path / "handed_in" / "ada.ipynb", done, "1 / 0")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "TEST_TASKS", 2)
+    monkeypatch.setattr(launch, "TEST_TASKS", 2)
     monkeypatch.setattr(reference, "CASES", reference.CASES[:1])
     yield tmp_path
     plt.close("all")
@@ -217,7 +217,7 @@ def fails(action):
 def test_the_error_sentences_are_real(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TINYMAML_DATA", raising=False)
-    monkeypatch.setattr(cli, "TEST_TASKS", 2)
+    monkeypatch.setattr(launch, "TEST_TASKS", 2)
     monkeypatch.setitem(sys.modules, "cupy", None)
     x = tm.tensor(np.ones((2, 3)), requires_grad=True)
     model = tm.nn.Linear(1, 40)
@@ -265,6 +265,7 @@ def test_the_error_sentences_are_real(tmp_path, monkeypatch):
 
 
 FUNC = "grad value_and_grad vjp jvp hvp jacobian hessian"
+MAML = "adapt meta_loss meta_gradient per_task"
 EVALUATION = "evaluate score_tasks summarise"
 
 
@@ -363,7 +364,7 @@ def test_nothing_is_loaded_from_the_network(built):
 def public_names():
     """Return what a reader may look for: the contract's names, and all that modules export."""
     names = {f"tinymaml.{name}" for name in tm.__all__ if not inspect.ismodule(getattr(tm, name))}
-    for module in (tm.ops, tm.nn, tm.tasks):
+    for module in (tm.ops, tm.nn, tm.tasks, tm.learners):
         exported = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
         exported = [name for name in exported if not hasattr(tm, name)]  # tm.Batch, tm.Task
         names |= {f"{module.__name__}.{name}" for name in exported}
@@ -371,9 +372,9 @@ def public_names():
     names |= {f"tinymaml.Tensor.{m}" for m in "numpy item detach sum mean var max min".split()}
     names |= {f"tinymaml.Tensor.{m}" for m in "reshape transpose swapaxes T mT astype".split()}
     names |= {f"tinymaml.Tensor.{m}" for m in "data shape ndim size dtype requires_grad".split()}
-    names |= {f"tinymaml.learners.maml.{f}" for f in "adapt meta_loss per_task".split()}
+    names |= {f"tinymaml.learners.maml.{f}" for f in MAML.split()}
     names |= {f"tinymaml.optim.{c}" for c in ("SGD", "Adam")}
-    names |= {f"tinymaml.experiments.training.{f}" for f in "meta_gradient train meta_step".split()}
+    names |= {f"tinymaml.experiments.training.{f}" for f in "train meta_step".split()}
     names |= {f"tinymaml.experiments.evaluation.{f}" for f in EVALUATION.split()}
     for module in ("pictures.plots", "experiments.report", "experiments.datasheet", "experiments"):
         module = __import__(f"tinymaml.{module}", fromlist=["*"])
@@ -397,10 +398,10 @@ def test_every_option_is_on_the_page_of_the_command_line(built):
     words = "".join(Page(built / "reference" / "commands.html").words)
     for name, experiment in EXPERIMENTS.items():
         assert name in words
-        for field in cli._options(experiment):
-            assert cli.flag(field.name) in words
-    for option in ("--resume", "--backend", "--data", "--download", "--tasks", "--root", "--out"):
-        assert option in words
+        for setting in experiment.options():
+            assert cli.flag(setting) in words
+    for option in "resume backend data download tasks test-tasks root out".split():
+        assert f"--{option}" in words
 
 
 LOOK = """async () => {

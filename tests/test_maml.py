@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml.experiments.training import meta_gradient
+from tinymaml.learners.maml import meta_gradient
 
 
 def problem(network, n_tasks=5, dtype=float):
