@@ -1,5 +1,6 @@
 """Training runs: what they learn, resumed bit for bit, and their sentences."""
 
+import json
 import os
 
 import numpy as np
@@ -12,6 +13,7 @@ from tinymaml.experiments.evaluation import evaluate, summarise
 from tinymaml.experiments.runs import Run
 from tinymaml.experiments.training import train
 from tinymaml.files import replacing
+from tinymaml.parallel.threads import single_threaded_blas
 
 pytestmark = pytest.mark.numpy_only
 
@@ -53,6 +55,46 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, stop):
     assert_same(parts, whole)
     assert len(whole.read_metrics()) == 4
     assert [row["validation"] is not None for row in whole.read_metrics()] == [0, 1, 0, 1]
+
+
+def write_old_run(folder, seed, steps):
+    """Write a run as the first version did, which had a class for each family of experiments."""
+    settings = {"first_order": False, "meta_lr": 0.001, "meta_batch": 25, "inner_lr": 0.01}
+    settings |= {"steps": steps, "seed": seed, "inner_steps": 1, "k_shot": 10}
+    model, adam = tm.nn.mlp((1, 40, 40, 1)), tm.optim.Adam(0.001)
+    params, losses = model.init(np.random.default_rng([seed, 0])), []
+    state = adam.init(params)
+
+    def loss(params, x, y):
+        return tm.nn.mse_loss(model(params, x), y)
+
+    with single_threaded_blas():
+        for step in range(1, steps + 1):
+            tasks = tm.tasks.SinusoidTasks().sample(np.random.default_rng([seed, 1, step]), 25)
+            value, gradient = tm.maml.meta_gradient(loss, params, tasks, lr=0.01)
+            params, state = adam.update(params, gradient, state)
+            losses.append(float(value))
+    folder.mkdir()
+    config = {"experiment": "sinusoid", "settings": settings, "data": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.csv").write_text("step,seconds,meta_loss,validation,diverged\n")
+    meta = {"format": "tinymaml checkpoint 2", "step": steps, "losses": losses}
+    arrays = {f"params/{name}": p.numpy() for name, p in params.items()}
+    for moment in ("first", "second"):
+        arrays |= {f"optimizer/{moment}/{name}": a for name, a in state[moment].items()}
+    meta = np.array(json.dumps(meta | {"optimizer": {"step": steps}}))
+    np.savez(folder / "checkpoint.npz", meta=meta, **arrays)
+
+
+def test_a_run_of_the_first_version_goes_on_as_one_of_this_version(tmp_path):
+    write_old_run(tmp_path / "old", seed=3, steps=5)
+    old, whole = Run(tmp_path / "old"), Run(tmp_path / "whole")
+    stored = old.read_json("config.json")
+    experiment = from_config(stored["experiment"], stored["settings"] | {"steps": 120})
+    train(experiment, old, resume=True, progress=False)
+    train(experiment, start(whole.path, experiment), progress=False)
+    assert_same(old, whole)
+    assert len(old.read_metrics()) == 1
 
 
 def test_a_seed_fixes_the_run_and_another_changes_it(tmp_path):
