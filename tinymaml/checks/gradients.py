@@ -78,7 +78,7 @@ def gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
     >>> import numpy as np, tinymaml as tm
     >>> tm.gradcheck(np.tanh, np.array([0.1, 0.2]))
     True
-    >>> wrong = tm.op(np.sinh, lambda g, y, x: g * y, name="wrong")
+    >>> wrong = tm.op(np.sinh, "x", lambda g, y: g * y, name="wrong")
     >>> tm.gradcheck(lambda x: np.exp(wrong(x)), np.array(1.0))
     Traceback (most recent call last):
     ...

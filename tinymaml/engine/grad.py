@@ -7,7 +7,7 @@ import numpy as np
 from .backend import asarray
 from .ops import sum_to
 from .structure import leaves, match, names, rebuild
-from .tensor import DERIVATIVE, Tensor, recording
+from .tensor import Tensor, recording
 
 
 def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=False):
@@ -49,7 +49,7 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
     """
     targets = _tensors(inputs, "inputs")
     seeds = _seeds(outputs, grad_outputs, create_graph)
-    with recording(DERIVATIVE if create_graph else False):
+    with recording(create_graph, in_derivative=create_graph):
         cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
     gradients = []
     taken = set() if grad_outputs is None else {_memory(g) for _, g in seeds}
@@ -63,12 +63,12 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
             g = np.asarray(g)
         elif g is not None and not create_graph:
-            g = _own(g, taken)
+            g = _writable(g, taken)
         gradients.append(g if g is None or type(g) is Tensor else Tensor(g))
     return rebuild(inputs, iter(gradients))
 
 
-def _own(g, taken):
+def _writable(g, taken):
     """Return g, or a copy if writing into it would fail, or show elsewhere.
 
     ``taken`` is the memory that others hold: a derivative may hand on its cotangent as it is, or a
@@ -124,23 +124,10 @@ def _walk_back(seeds, inputs, create_graph):
         if node not in keep:
             del cotangents[node]
             owned.discard(node)
-        op, args, static, y = node.op, node.args, node.static, node.y
-        if y is None:
-            y = node  # in place of values that no derivative wants: it has their shape and dtype
-        elif create_graph:
-            y = Tensor(y, node)
-        if not create_graph:
-            args = [a.data if type(a) is Tensor else a for a in args]
         parents = needed_parents[node]
-        if op.joint is not None:
-            found = op.joint([parent is not None for parent in parents], g, y, *args, **static)
-            for parent, c in zip(parents, found):
-                if parent is not None:
-                    add(parent, c)
-        else:
-            for parent, vjp in zip(parents, op.vjps):
-                if parent is not None and vjp is not None:
-                    add(parent, vjp(g, y, *args, **static))
+        for parent, c in zip(parents, node.op.cotangents(node, parents, g, create_graph)):
+            if parent is not None and c is not None:
+                add(parent, c)
     return cotangents
 
 

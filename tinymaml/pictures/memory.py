@@ -98,8 +98,8 @@ def graph_memory(outputs):
         found.append((node, node.y))
         found += [(a.node, a.data) if type(a) is Tensor else (None, a) for a in node.args]
         if node.op is not None:
-            found += [(node, a) for a in _arrays(node.static)]
-    parameters = {id(_owner(node.static())) for node in nodes if node.op is None}
+            found += [(node, a) for a in _arrays(node.saved)]
+    parameters = {id(_owner(node.array())) for node in nodes if node.op is None}
     # a result that is detached is found as a constant too
     found.sort(key=lambda pair: pair[0] is None)
     counted, by_op, others = set(), Counter(), Counter()
@@ -134,13 +134,9 @@ def _owner(array):
     return owner
 
 
-def _arrays(static):
-    """Return the arrays in the options of an op: indices, or what it remembers of its arguments."""
-    if isinstance(static, dict):
-        return [a for part in static.values() for a in _arrays(part)]
-    if isinstance(static, (list, tuple)):
-        return [a for part in static for a in _arrays(part)]
-    return [static] if hasattr(static, "nbytes") else []
+def _arrays(saved):
+    """Return the arrays that the forward of an op saved for its derivatives."""
+    return leaves(saved) if isinstance(saved, (list, tuple)) else [saved]
 
 
 def _size(n):

@@ -1,11 +1,12 @@
 """The derivative table, and Tensor's operators and methods, which are its rows."""
 
 from ..tensor import Tensor
-from . import conv, elementwise, linalg, loss, norm, reduction, shape
-from .conv import conv2d, max_pool2d, mean_pool2d
+from . import conv, decompositions, elementwise, linalg, loss, norm, reduction, shape
+from .conv import mean_pool2d
 from .elementwise import gelu, relu, sigmoid, softplus
+from .fast.conv import conv2d, max_pool2d
+from .fast.norm import batch_norm
 from .loss import cross_entropy, descend, mse
-from .norm import batch_norm
 from .reduction import log_softmax, logsumexp, softmax, sum_to
 
 _operators = {
@@ -62,6 +63,7 @@ __all__ = [
     "conv",
     "conv2d",
     "cross_entropy",
+    "decompositions",
     "descend",
     "elementwise",
     "gelu",

@@ -4,44 +4,56 @@ import builtins
 import itertools
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..backend import array_module
-from ..tensor import Tensor, as_arrays, implements, op, raw
+from ..numpy_rules import implements, numpy_functions
+from ..op import as_arrays, op
+from ..tensor import raw
 from .elementwise import where
 
 # Rearrangements. Their derivative is the inverse rearrangement.
 _reshape = op(
-    lambda x, *, shape: x.reshape(shape),
-    lambda g, _y, _x, shape: _reshape(g, shape=_x.shape),
+    lambda x, shape: x.reshape(shape),
+    "x",
+    lambda g, x_like: _reshape(g, shape=x_like.shape),
     name="reshape",
 )
 _transpose = op(
-    lambda x, *, axes: x.transpose(axes),
-    lambda g, _y, _x, axes: _transpose(g, axes=tuple([axes.index(i) for i in range(len(axes))])),
+    lambda x, axes: x.transpose(axes),
+    "x",
+    lambda g, axes: _transpose(g, axes=tuple([axes.index(i) for i in range(len(axes))])),
     name="transpose",
 )
 # The engine sums a cotangent down to the shape of the argument, which is this op's derivative.
 _broadcast_to = op(
-    lambda x, *, shape: np.broadcast_to(x, shape), lambda g, _y, _x, shape: g, name="broadcast_to"
+    lambda x, shape: np.broadcast_to(x, shape), "x", lambda g: g, name="broadcast_to"
 )
-_astype = op(lambda x, *, dtype: x.astype(dtype), lambda g, _y, _x, dtype: g, name="astype")
-_roll = op(
-    lambda x, *, shift, axis: np.roll(x, shift, axis),
-    lambda g, _y, _x, shift, axis: _roll(g, shift=_negated(shift), axis=axis),
-    name="roll",
-)
+_astype = op(lambda x, dtype: x.astype(dtype), "x", lambda g: g, name="astype")
+_as_integers = op(lambda x, dtype: x.astype(dtype), "x", None, name="as_integers")
 _pad = op(
-    lambda x, *, widths, value: np.pad(x, widths, constant_values=value),
-    lambda g, _y, _x, widths, value: getitem(
-        g, tuple([slice(before, before + n) for (before, _), n in zip(widths, _x.shape)])
+    lambda x, widths, value: np.pad(x, widths, constant_values=value),
+    "x",
+    lambda g, x_like, widths: getitem(
+        g, tuple([slice(before, before + n) for (before, _), n in zip(widths, x_like.shape)])
     ),
     name="pad",
 )
 
 
-def _concatenate_vjp(needed, g, _y, *_args, axis):
+def _roll_vjp(g, shift, axis):
+    back = tuple([-s for s in shift]) if isinstance(shift, (tuple, list)) else -shift
+    return roll(g, back, axis)
+
+
+roll = op(lambda x, shift, axis=None: np.roll(x, shift, axis), "x", _roll_vjp, name="roll")
+tril = op(np.tril, "x", lambda g, k: tril(g, k))
+triu = op(np.triu, "x", lambda g, k: triu(g, k))
+
+
+def _concatenate_vjp(needed, g, arrays_like, axis):
     """The slice of g that each argument went to."""
-    ends = list(itertools.accumulate([a.shape[axis] for a in _args]))
+    ends = list(itertools.accumulate([a.shape[axis] for a in arrays_like]))
     before = (slice(None),) * (axis % g.ndim)
     return [
         getitem(g, (*before, slice(start, end))) if wanted else None
@@ -50,89 +62,101 @@ def _concatenate_vjp(needed, g, _y, *_args, axis):
 
 
 _concatenate = op(
-    lambda *arrays, axis: np.concatenate(arrays, axis), joint=_concatenate_vjp, name="concatenate"
-)
-
-# Indexing and its adjoint, which adds each element back to where it was taken from.
-_getitem = op(
-    lambda x, *, index: x[index],
-    lambda g, _y, _x, index: _scatter_add(g, index=index, shape=_x.shape),
-    name="getitem",
+    lambda *arrays, axis: np.concatenate(arrays, axis),
+    "*arrays",
+    joint=_concatenate_vjp,
+    name="concatenate",
 )
 
 
-def _scatter_add_forward(x, *, index, shape):
-    if isinstance(x, np.generic):  # NumPy makes scalars of 0-d results
-        x = np.asarray(x)
+# Indexing and its adjoint, which adds each element back to where it was taken from. The arrays of
+# an index are arguments of the op; ``places`` says where in the index they go.
+def _whole(index, places, arrays):
+    """Return an index with its arrays in their places."""
+    filled = dict(zip(places, arrays))
+    return tuple([filled.get(i, part) for i, part in enumerate(index)]) if places else index
+
+
+def _scatter_add_forward(x, *arrays, index, places, shape):
+    x = np.asarray(x) if isinstance(x, np.generic) else x  # NumPy makes scalars of 0-d results
     z = np.zeros(shape, x.dtype, like=x)
-    if _is_basic(index):
+    if places:  # an element may be taken more than once
+        array_module(z).add.at(z, _whole(index, places, arrays), x)
+    else:
         z[index] = x
-    else:  # an element may be taken more than once
-        array_module(z).add.at(z, index, x)
     return z
 
 
+_getitem = op(
+    lambda x, *arrays, index, places: x[_whole(index, places, arrays)],
+    "x *arrays",
+    lambda g, x_like, arrays, index, places: _scatter_add(
+        g, *arrays, index=index, places=places, shape=x_like.shape
+    ),
+    name="getitem",
+)
 _scatter_add = op(
     _scatter_add_forward,
-    lambda g, _y, _x, index, shape: _getitem(g, index=index),
+    "x *arrays",
+    lambda g, arrays, index, places: _getitem(g, *arrays, index=index, places=places),
     name="scatter_add",
 )
-_take_along_axis = op(
-    lambda x, *, indices, axis: np.take_along_axis(x, indices, axis),
-    lambda g, _y, _x, indices, axis: _scatter_add(
-        g, index=_along_axis(indices, axis, _x.shape), shape=_x.shape
-    ),
-    name="take_along_axis",
-)
 
 
-def _along_axis(indices, axis, shape):
-    """Return the index that picks what ``take_along_axis`` does."""
-    axis %= len(shape)
-    grids = []
-    for i, n in enumerate(shape):
-        grid = [1] * len(shape)
-        grid[i] = n
-        grids.append(indices if i == axis else np.arange(n, like=indices).reshape(grid))
-    return tuple(grids)
-
-
-def _is_basic(index):
-    """Whether an index has no arrays, so that it takes no element twice."""
+def _apart(index):
+    """Return the arrays of an index, and what is left of it as options of an op."""
     parts = index if isinstance(index, tuple) else (index,)
-    return builtins.all(
-        part is None
-        or part is Ellipsis
-        or (isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool))
-        for part in parts
+    places = tuple([i for i, part in enumerate(parts) if _is_array(part)])
+    if not places:
+        return [], {"index": index, "places": places}
+    rest = tuple([None if i in places else part for i, part in enumerate(parts)])
+    return [_kept(parts[i]) for i in places], {"index": rest, "places": places}
+
+
+def _is_array(part):
+    return isinstance(part, (list, tuple)) or (
+        hasattr(part, "shape") and not isinstance(part, np.generic)
     )
 
 
-def _negated(shift):
-    return tuple([-s for s in shift]) if isinstance(shift, (tuple, list)) else -shift
+def _kept(array):
+    """Return an index array that stays as it is when the user changes the one given."""
+    if isinstance(array, (list, tuple)):
+        array = np.asarray(array)
+        return array if array.size else array.astype(int)  # an empty list's would be float
+    return array.copy() if hasattr(array, "copy") else array
 
 
-def _normal_axis(axis, ndim):
-    if not -ndim <= axis < ndim:
-        raise (
-            np.exceptions.AxisError(axis, ndim)
-            if hasattr(np, "exceptions")
-            else ValueError(f"axis {axis} is out of bounds for a tensor of {ndim} dimensions")
-        )
-    return axis % ndim
+def getitem(x, index):
+    """NumPy's basic, advanced and boolean indexing; index arrays may be tensors."""
+    arrays, options = _apart(index)
+    return _getitem(x, *arrays, **options)
 
 
-def _normal_axes(axes, ndim):
-    axes = axes if isinstance(axes, (tuple, list, range)) else (axes,)
-    axes = [_normal_axis(a, ndim) for a in axes]
-    if len(set(axes)) < len(axes):
-        raise ValueError(f"repeated axis among {axes}; give each one once")
-    return axes
+def scatter_add(x, index, shape):
+    """Add the elements of x to zeros of a shape, at the places that an index picks there."""
+    arrays, options = _apart(index)
+    return _scatter_add(x, *arrays, shape=shape, **options)
 
 
-@implements(np.reshape)
-def _np_reshape(x, shape):
-    return reshape(x, shape)
+def _take_along_axis_vjp(g, x_like, indices, axis):
+    axis %= x_like.ndim
+    grids = []
+    for i, n in enumerate(x_like.shape):
+        grid = [1] * x_like.ndim
+        grid[i] = n
+        grids.append(np.arange(n, like=raw(indices)).reshape(grid))
+    grids[axis] = indices
+    return scatter_add(g, tuple(grids), x_like.shape)
+
+
+_take_along_axis = op(
+    lambda x, indices, axis: np.take_along_axis(x, indices, axis),
+    "x indices",
+    _take_along_axis_vjp,
+    None,
+    name="take_along_axis",
+)
 
 
 def reshape(x, *shape):
@@ -143,38 +167,33 @@ def reshape(x, *shape):
     return x if shape == x.shape else _reshape(x, shape=shape)
 
 
-@implements(np.ravel)
 def ravel(x):
     """Flatten to one axis."""
     return reshape(x, -1)
-
-
-@implements(np.transpose)
-def _np_transpose(x, axes=None):
-    return transpose(x, axes)
 
 
 def transpose(x, *axes):
     """Permute the axes, given as a tuple or one by one; reverse them by default."""
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
         axes = axes[0]
-    axes = tuple(_normal_axes(axes, x.ndim)) if axes else tuple(range(x.ndim))[::-1]
+    axes = tuple(normalize_axis_tuple(axes, x.ndim)) if axes else tuple(range(x.ndim))[::-1]
     return _transpose(x, axes=axes)
 
 
-@implements(np.swapaxes)
 def swapaxes(x, axis1, axis2):
     """Exchange two axes."""
-    axis1, axis2 = _normal_axis(axis1, x.ndim), _normal_axis(axis2, x.ndim)
+    axis1, axis2 = normalize_axis_index(axis1, x.ndim), normalize_axis_index(axis2, x.ndim)
     axes = list(range(x.ndim))
     axes[axis1], axes[axis2] = axis2, axis1
     return _transpose(x, axes=tuple(axes))
 
 
-@implements(np.moveaxis)
 def moveaxis(x, source, destination):
     """Move axes to new positions; the others keep their order."""
-    source, destination = _normal_axes(source, x.ndim), _normal_axes(destination, x.ndim)
+    source, destination = (
+        normalize_axis_tuple(source, x.ndim),
+        normalize_axis_tuple(destination, x.ndim),
+    )
     if len(source) != len(destination):
         raise ValueError(f"moveaxis: {len(source)} axes to move but {len(destination)} places")
     axes = [a for a in range(x.ndim) if a not in source]
@@ -183,21 +202,21 @@ def moveaxis(x, source, destination):
     return _transpose(x, axes=tuple(axes))
 
 
-@implements(np.expand_dims)
 def expand_dims(x, axis):
     """Insert axes of length 1."""
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    axes = _normal_axes(axes, x.ndim + len(axes))
+    axes = normalize_axis_tuple(axes, x.ndim + len(axes))
     lengths = iter(x.shape)
     ndim = x.ndim + len(axes)
     return reshape(x, tuple([1 if i in axes else next(lengths) for i in range(ndim)]))
 
 
-@implements(np.squeeze)
 def squeeze(x, axis=None):
     """Drop axes of length 1, all of them by default."""
     axes = (
-        [i for i, n in enumerate(x.shape) if n == 1] if axis is None else _normal_axes(axis, x.ndim)
+        [i for i, n in enumerate(x.shape) if n == 1]
+        if axis is None
+        else normalize_axis_tuple(axis, x.ndim)
     )
     for a in axes:
         if x.shape[a] != 1:
@@ -205,7 +224,6 @@ def squeeze(x, axis=None):
     return reshape(x, tuple([n for i, n in enumerate(x.shape) if i not in axes]))
 
 
-@implements(np.broadcast_to)
 def broadcast_to(x, shape):
     """Broadcast to a shape, as a read-only view."""
     shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
@@ -226,17 +244,15 @@ def astype(x, dtype):
     dtype = np.dtype(dtype)
     if dtype == x.dtype:
         return x
-    if dtype.kind != "f":  # integers and booleans carry no gradient
-        return Tensor(raw(x).astype(dtype)) if type(x) is Tensor else x.astype(dtype)
-    return _astype(x, dtype=dtype)
+    # integers and booleans carry no gradient
+    return (_astype if dtype.kind == "f" else _as_integers)(x, dtype=dtype)
 
 
 def _of_each(function):
-    """Give one result for one array, and as NumPy does a tuple (NumPy 1: a list) for several."""
-    several = type(np.atleast_1d(0, 0))
+    """Give one result for one array, and as NumPy does a tuple for several."""
 
     def of_each(*arrays):
-        results = several([function(x) for x in as_arrays(arrays)])
+        results = tuple([function(x) for x in as_arrays(arrays)])
         return results[0] if len(arrays) == 1 else results
 
     return of_each
@@ -258,10 +274,9 @@ def atleast_3d(x):
 
 
 for _function in (atleast_1d, atleast_2d, atleast_3d):
-    implements(getattr(np, _function.__name__))(_of_each(_function))
+    numpy_functions[getattr(np, _function.__name__)] = _of_each(_function)
 
 
-@implements(np.concatenate)
 def concatenate(arrays, axis=0):
     """Join along an existing axis; of the flattened arrays for ``axis=None``."""
     arrays = as_arrays(arrays)
@@ -270,27 +285,23 @@ def concatenate(arrays, axis=0):
     return _concatenate(*arrays, axis=axis)
 
 
-@implements(np.stack)
 def stack(arrays, axis=0):
     """Join along a new axis."""
     arrays = as_arrays(arrays)
     return concatenate([expand_dims(a, axis) for a in arrays], axis)
 
 
-@implements(np.vstack)
 def vstack(arrays):
     """Stack rows."""
     return concatenate([atleast_2d(a) for a in as_arrays(arrays)], 0)
 
 
-@implements(np.hstack)
 def hstack(arrays):
     """Stack along the second axis, or the only one."""
     arrays = [atleast_1d(a) for a in as_arrays(arrays)]
     return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
 
 
-@implements(np.array_split)
 def array_split(x, sections, axis=0):
     """Split into a list of tensors, of nearly equal lengths if they cannot be equal."""
     n = x.shape[axis]
@@ -299,11 +310,10 @@ def array_split(x, sections, axis=0):
         lengths = [short + 1] * longer + [short] * (sections - longer)
         sections = list(itertools.accumulate(lengths))[:-1]
     bounds = [None, *sections, None]
-    index = (slice(None),) * _normal_axis(axis, x.ndim)
+    index = (slice(None),) * normalize_axis_index(axis, x.ndim)
     return [getitem(x, (*index, slice(a, b))) for a, b in itertools.pairwise(bounds)]
 
 
-@implements(np.split)
 def split(x, sections, axis=0):
     """Split into equal parts, or at given positions; a list of tensors."""
     if isinstance(sections, (int, np.integer)) and x.shape[axis] % sections:
@@ -313,16 +323,14 @@ def split(x, sections, axis=0):
     return array_split(x, sections, axis)
 
 
-@implements(np.repeat)
 def repeat(x, repeats, axis=None):
     """Repeat every element along an axis, of the flattened array by default."""
     if axis is None:
         x, axis = ravel(x), 0
-    picked = np.repeat(np.arange(x.shape[_normal_axis(axis, x.ndim)]), np.asarray(repeats))
+    picked = np.repeat(np.arange(x.shape[normalize_axis_index(axis, x.ndim)]), np.asarray(repeats))
     return take(x, picked, axis)
 
 
-@implements(np.tile)
 def tile(x, reps):
     """Lay copies beside each other."""
     reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
@@ -335,7 +343,6 @@ def tile(x, reps):
     )
 
 
-@implements(np.pad)
 def pad(x, pad_width, mode="constant", constant_values=0):
     """Pad with a constant number; NumPy's other modes have no derivative here."""
     if mode != "constant" or not isinstance(constant_values, (int, float)):
@@ -344,32 +351,22 @@ def pad(x, pad_width, mode="constant", constant_values=0):
     return _pad(x, widths=tuple([tuple(w) for w in widths]), value=constant_values)
 
 
-@implements(np.flip)
 def flip(x, axis=None):
     """Reverse the order along axes, along all by default."""
-    axes = range(x.ndim) if axis is None else _normal_axes(axis, x.ndim)
+    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
     return getitem(x, tuple([slice(None, None, -1 if i in axes else 1) for i in range(x.ndim)]))
 
 
-@implements(np.fliplr)
 def fliplr(x):
     """Reverse along axis 1."""
     return flip(x, 1)
 
 
-@implements(np.flipud)
 def flipud(x):
     """Reverse along axis 0."""
     return flip(x, 0)
 
 
-@implements(np.roll)
-def roll(x, shift, axis=None):
-    """Roll elements along axes, over the flattened array by default."""
-    return _roll(x, shift=shift, axis=axis)
-
-
-@implements(np.rot90)
 def rot90(x, k=1, axes=(0, 1)):
     """Rotate by k quarter turns in the plane of two axes."""
     first, second = axes
@@ -378,7 +375,6 @@ def rot90(x, k=1, axes=(0, 1)):
     return x
 
 
-@implements(np.diagonal)
 def diagonal(x, offset=0, axis1=0, axis2=1):
     """The diagonal in the plane of two axes, moved to the last axis."""
     x = moveaxis(x, (axis1, axis2), (-2, -1))
@@ -390,7 +386,6 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
     return getitem(x, (Ellipsis, i - builtins.min(offset, 0), i + builtins.max(offset, 0)))
 
 
-@implements(np.diag)
 def diag(x, k=0):
     """The k-th diagonal of a matrix, or the matrix with a vector on it."""
     if x.ndim == 2:
@@ -400,60 +395,29 @@ def diag(x, k=0):
     i = np.arange(x.shape[0])
     n = x.shape[0] + abs(k)
     index = (i + builtins.max(-k, 0), i + builtins.max(k, 0))
-    return _scatter_add(x, index=index, shape=(n, n))
+    return scatter_add(x, index, (n, n))
 
 
-@implements(np.trace)
 def trace(x, offset=0, axis1=0, axis2=1):
     """The sum of a diagonal."""
     on_it = diagonal(x, offset, axis1, axis2)
     return on_it.sum(axis=-1)
 
 
-@implements(np.tril)
-def tril(x, k=0):
-    """The lower triangle of the last two axes; zero above the k-th diagonal."""
-    return where(np.tri(*x.shape[-2:], k=k, dtype=bool, like=raw(x)), x, 0)
-
-
-@implements(np.triu)
-def triu(x, k=0):
-    """The upper triangle of the last two axes; zero below the k-th diagonal."""
-    return where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool, like=raw(x)), 0, x)
-
-
-def getitem(x, index):
-    """NumPy's basic, advanced and boolean indexing; index arrays may be tensors."""
-    own = tuple([_own(part) for part in index]) if isinstance(index, tuple) else _own(index)
-    return _getitem(x, index=own)
-
-
-def _own(index):
-    """Return an index that stays as it is when the user changes the array that it came as."""
-    if isinstance(index, (list, tuple)):
-        index = np.asarray(index)
-        return index if index.size else index.astype(int)  # an empty list's would be float
-    index = raw(index)
-    return index.copy() if hasattr(index, "copy") else index
-
-
-@implements(np.take_along_axis)
 def take_along_axis(x, indices, axis=-1):
     """Take elements along an axis by an index array of the same number of axes."""
     if axis is None:
         x, axis = ravel(x), 0
-    return _take_along_axis(x, indices=_own(indices), axis=axis)
+    return _take_along_axis(x, _kept(indices), axis=axis)
 
 
-@implements(np.take)
 def take(x, indices, axis=None):
     """Take elements along an axis, of the flattened array by default."""
     if axis is None:
         x, axis = ravel(x), 0
-    return getitem(x, (*[slice(None)] * _normal_axis(axis, x.ndim), indices))
+    return getitem(x, (*[slice(None)] * normalize_axis_index(axis, x.ndim), indices))
 
 
-@implements(np.select)
 def select(condlist, choicelist, default=0):
     """For each element the choice of the first condition that holds."""
     result = default
@@ -463,25 +427,38 @@ def select(condlist, choicelist, default=0):
 
 
 # Values that do not depend on the elements, or carry no derivative.
-implements(np.shape)(lambda x: x.shape)
-implements(np.ndim)(lambda x: x.ndim)
-implements(np.size)(lambda x, axis=None: np.size(raw(x), axis))
-
-
 def _filled(function):
-    return lambda x, dtype=None: Tensor(function(raw(x), dtype=dtype))
+    return op(lambda x, dtype=None: function(x, dtype=dtype), "x", None, name=function.__name__)
 
 
-for _function in (np.zeros_like, np.ones_like, np.empty_like):
-    implements(_function)(_filled(_function))
-implements(np.full_like)(
-    lambda x, fill_value, dtype=None: Tensor(np.full_like(raw(x), raw(fill_value), dtype=dtype))
+zeros_like, ones_like, empty_like = map(_filled, (np.zeros_like, np.ones_like, np.empty_like))
+full_like = op(
+    lambda x, value, dtype=None: np.full_like(x, value, dtype=dtype),
+    "x value",
+    None,
+    None,
+    name="full_like",
 )
-implements(np.array_equal)(
-    lambda a, b, equal_nan=False: bool(np.array_equal(raw(a), raw(b), equal_nan=equal_nan))
-)
-implements(np.allclose)(
-    lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: bool(
-        np.allclose(raw(a), raw(b), rtol=rtol, atol=atol, equal_nan=equal_nan)
-    )
-)
+
+
+def array_equal(a, b, equal_nan=False):
+    """Whether shapes and all elements are equal."""
+    return bool(np.array_equal(raw(a), raw(b), equal_nan=equal_nan))
+
+
+def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether all elements are equal within a tolerance."""
+    return bool(np.allclose(raw(a), raw(b), rtol=rtol, atol=atol, equal_nan=equal_nan))
+
+
+implements(np, ravel, swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, concatenate, stack)
+implements(np, vstack, hstack, array_split, split, repeat, tile, pad, flip, fliplr, flipud, roll)
+implements(np, rot90, diagonal, diag, trace, tril, triu, take_along_axis, take, select)
+implements(np, zeros_like, ones_like, empty_like, full_like, array_equal, allclose)
+numpy_functions |= {
+    np.reshape: lambda x, shape: reshape(x, shape),
+    np.transpose: lambda x, axes=None: transpose(x, axes),
+    np.shape: lambda x: x.shape,
+    np.ndim: lambda x: x.ndim,
+    np.size: lambda x, axis=None: np.size(raw(x), axis),
+}
