@@ -15,7 +15,7 @@ from tinymaml.checks.gradients import gradcheck, gradgradcheck
 from tinymaml.engine import backend, numpy_rules
 from tinymaml.engine.ops import fast
 from tinymaml.engine.structure import leaves
-from tinymaml.engine.tensor import Tensor, raw, state
+from tinymaml.engine.tensor import Tensor, raw, thread
 
 EVERY = [
     pytest.param(sample, id=f"{name}-{i}")
@@ -35,15 +35,15 @@ def wrap(array):
 
 
 def test_every_op_of_the_table_has_a_sample():
-    state.trace = []
+    thread.state.trace = []
     try:
         for samples in SAMPLES.values():
             for sample in samples:
                 with np.errstate(invalid="ignore"):
                     sample.call(wrap)
-        reached = {op for op, args, _ in state.trace if any(type(a) is Tensor for a in args)}
+        reached = {op for op, args, _ in thread.state.trace if any(type(a) is Tensor for a in args)}
     finally:
-        state.trace = None
+        thread.state.trace = None
     assert [name for name, op in TABLE.items() if op not in reached] == []
 
 

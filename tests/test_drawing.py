@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml.engine.tensor import ancestors, state
+from tinymaml.engine.tensor import ancestors, thread
 from tinymaml.errors import UserError
 from tinymaml.pictures.drawing import layered
 from tinymaml.pictures.drawing.graph import Graph
@@ -165,8 +165,8 @@ def test_without_create_graph_nothing_is_marked_and_recording_goes_on_as_before(
     assert tm.grad(y, x).node is None
     with pytest.raises(ValueError):
         tm.grad(y, leaf(1.0), create_graph=True)
-    assert state.recording is True
-    assert not state.in_derivative
+    assert thread.state.recording
+    assert not thread.state.in_derivative
     assert not (x * x).node.in_derivative
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..engine import backend
 from ..engine.func import _gradients
 from ..engine.structure import leaves, match, names, rebuild
-from ..engine.tensor import Tensor, raw, state, tensor
+from ..engine.tensor import Tensor, raw, tensor, thread
 
 FEW = 300  # elements; a larger array is checked along random directions
 DIRECTIONS = 10
@@ -227,6 +227,7 @@ def find_culprit(call, arrays, second, eps=1e-6, atol=1e-5, rtol=1e-3):
 
     ``second`` asks for its second derivative too.
     """
+    state = thread.state
     before, state.trace = state.trace, []
     try:
         run(call, arrays)

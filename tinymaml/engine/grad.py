@@ -53,11 +53,11 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
         cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
     gradients = []
     taken = set() if grad_outputs is None else {_memory(g) for _, g in seeds}
-    for name, target in zip(names(inputs), targets):
+    for i, target in enumerate(targets):
         g = cotangents.get(target.node)
         if g is None and not allow_unused:
             raise ValueError(
-                f"inputs{name} of shape {target.shape} is not used by the outputs, so its gradient "
+                f"inputs{names(inputs)[i]} of shape {target.shape} is not used by the outputs, so its gradient "
                 "is zero; leave it out, or pass allow_unused=True to get None for it"
             )
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
@@ -124,10 +124,16 @@ def _walk_back(seeds, inputs, create_graph):
         if node not in keep:
             del cotangents[node]
             owned.discard(node)
-        parents = needed_parents[node]
-        for parent, c in zip(parents, node.op.cotangents(node, parents, g, create_graph)):
-            if parent is not None and c is not None:
-                add(parent, c)
+        op, parents = node.op, needed_parents[node]
+        known = op.known(node, g, parents, create_graph)
+        if op.joint:
+            for parent, c in zip(parents, op.vjps[0](*op.picks[0](known))):
+                if parent is not None and c is not None:
+                    add(parent, c)
+            continue
+        for parent, vjp, pick in zip(parents, op.vjps, op.picks):
+            if parent is not None and vjp is not None:
+                add(parent, vjp(*pick(known)))
     return cotangents
 
 
@@ -163,12 +169,13 @@ def _needed(seeds, inputs):
 def _tensors(structure, what):
     """Return the tensors of a structure, each of which must require a gradient."""
     tensors = leaves(structure)
-    for name, tensor in zip(names(structure), tensors):
+    for i, tensor in enumerate(tensors):
         if type(tensor) is not Tensor:
-            raise TypeError(f"{what}{name} is {type(tensor).__name__}, but grad needs a Tensor")
+            name = what + names(structure)[i]
+            raise TypeError(f"{name} is {type(tensor).__name__}, but grad needs a Tensor")
         if tensor.node is None:
             raise ValueError(
-                f"{what}{name} of shape {tensor.shape} does not require a gradient; make it with "
+                f"{what}{names(structure)[i]} of shape {tensor.shape} does not require a gradient; make it with "
                 "tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not detach it"
             )
     return tensors
@@ -182,17 +189,18 @@ def _seeds(outputs, grad_outputs, create_graph):
     else:
         given = match(outputs, grad_outputs, "grad_outputs")
     seeds = []
-    for name, y, g in zip(names(outputs), tensors, given):
+    for i, (y, g) in enumerate(zip(tensors, given)):
         if g is None:
             if y.shape != ():
                 raise ValueError(
-                    f"outputs{name} has shape {y.shape}, not a scalar's (); "
+                    f"outputs{names(outputs)[i]} has shape {y.shape}, not a scalar's (); "
                     "sum it, or pass grad_outputs of that shape"
                 )
             g = Tensor(np.ones_like(y.data))
         elif np.shape(g) != y.shape:
             raise ValueError(
-                f"grad_outputs{name} has shape {np.shape(g)}, but its output has shape {y.shape}"
+                f"grad_outputs{names(outputs)[i]} has shape {np.shape(g)}, but its output has "
+                f"shape {y.shape}"
             )
         if type(g) is not Tensor:
             g = Tensor(asarray(g, y.dtype))

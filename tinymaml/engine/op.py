@@ -7,7 +7,7 @@ from types import MethodType
 
 import numpy as np
 
-from .tensor import Node, Tensor, raw, state
+from .tensor import Node, Tensor, raw, thread
 
 #: Every op by its name: the derivative table.
 table = {}
@@ -27,8 +27,6 @@ def as_arrays(parts, kinds=LISTS_AND_NUMBERS):
 class Op:
     """One row of the derivative table, to be called like its forward function; see :func:`op`.
 
-    Given a tensor it gives a tensor; given raw arrays only, it gives a raw array.
-
     Attributes
     ----------
     name : str
@@ -41,61 +39,54 @@ class Op:
         The keywords of the forward, which are never differentiated, and what they are if not given.
     saves : bool
         Whether the forward gives ``(y, saved)``.
-    rules : list of tuple
-        For each argument its derivative, the names of that one's parameters, and a function that
-        picks their values from all that is known; None for an argument without a derivative.
     joint : bool
-        Whether there is one rule for all arguments.
+        Whether one derivative gives the cotangents of all arguments.
+    vjps : list of function or None
+        The derivative of each argument.
+    picks : list of function
+        For each of these, picks the values of its parameters from those :meth:`known`.
     """
 
-    # functools.update_wrapper writes into __dict__: the docstring, name and module of the forward
-    __slots__ = tuple("name forward names starred defaults saves rules joint".split()) + (
-        *("__dict__", "_arity", "_by_position", "_differentiable", "_plans"),
+    # __dict__ is for what functools.update_wrapper copies: the docstring and module of the forward
+    __slots__ = tuple(
+        "name forward names starred defaults saves joint vjps picks __dict__ "
+        "_arity _by_position _wanted _differentiable _plans".split()
     )
 
-    def __init__(self, forward, names, vjps, name=None, joint=None):
+    def __init__(self, forward, names, vjps, name, joint):
         functools.update_wrapper(self, forward)
         self.name = self.__name__ = self.__qualname__ = name or forward.__name__.lstrip("_")
-        self.forward, self.joint = forward, joint is not None
-        self.starred = "*" in names
+        self.forward, self.joint, self.starred = forward, joint is not None, "*" in names
         self.names = names.replace("*", "").split()
-        self._arity = len(self.names)
+        self.vjps = [joint] if joint else list(vjps)
+        if not joint and len(vjps) != len(self.names) - self.starred:
+            raise TypeError(
+                f"op {self.name!r} takes {names!r} but has {len(vjps)} derivatives; give one for "
+                "each argument without a star, None where there is none"
+            )
         self.__signature__ = _signature(forward, self.names)
+        self._arity = len(self.names)
         rest = list(self.__signature__.parameters.values())[self._arity :]
         self.defaults = {p.name: None if p.default is p.empty else p.default for p in rest}
         self._by_position = [p.name for p in rest if p.kind is p.POSITIONAL_OR_KEYWORD]
-        known = [*RESERVED, *self.names, *self.defaults]
-        if len(set(known)) < len(known):
-            raise TypeError(
-                f"op {self.name!r}: an argument is called {', '.join(RESERVED)} or like another "
-                f"one ({', '.join(known[len(RESERVED) :])}); rename it"
-            )
-        if not joint and len(vjps) != self._arity - self.starred:
-            raise TypeError(
-                f"op {self.name!r} has {len(vjps)} derivatives for {self._arity} arguments "
-                f"({names}); give one for each, None where there is none, or joint="
-            )
-        places = {name: i for i, name in enumerate(known)}
-        places |= {f"{name}_like": places[name] for name in ("y", *self.names)}
-        self.rules = [vjp and self._rule(vjp, places) for vjp in ([joint] if joint else vjps)]
-        self.saves = any(rule and "saved" in rule[1] for rule in self.rules)
-        self._differentiable = sum(1 << i for i, rule in enumerate(self.rules) if rule)
-        if joint:
-            self._differentiable = -1
+        self._wanted = [list(inspect.signature(vjp).parameters) if vjp else [] for vjp in self.vjps]
+        self.picks = [wanted and _picker(self._places(wanted)) for wanted in self._wanted]
+        self.saves = any("saved" in wanted for wanted in self._wanted)
+        self._differentiable = -1 if joint else sum(1 << i for i, v in enumerate(vjps) if v)
         self._plans = {}  # bit mask of the arguments that require a gradient -> what must be kept
 
-    def _rule(self, vjp, places):
-        wanted = list(inspect.signature(vjp).parameters)
-        for name in wanted:
-            if name not in places:
-                raise TypeError(
-                    f"op {self.name!r}: a derivative names {name!r}; it may "
-                    f"name {', '.join(places)}"
-                )
-        where = [places[name] for name in wanted]
-        # of one item, itemgetter would give no tuple
-        pick = itemgetter(*where) if len(where) > 1 else itemgetter(slice(where[0], where[0] + 1))
-        return vjp, wanted, pick
+    def _places(self, wanted):
+        """Return where the values of a derivative's parameters are among all that is known."""
+        known = [*RESERVED, *self.names, *self.defaults]
+        places = {name: i for i, name in enumerate(known)}
+        places |= {f"{name}_like": places[name] for name in ("y", *self.names)}
+        unknown = [name for name in wanted if name not in places]
+        if unknown or len(set(known)) < len(known):
+            raise TypeError(
+                f"op {self.name!r}: a derivative may name {', '.join(places)}, each of which must "
+                f"mean one thing, but not {', '.join(unknown) or 'two things alike'}"
+            )
+        return [places[name] for name in wanted]
 
     def __repr__(self):
         return f"<op {self.name}>"
@@ -105,7 +96,7 @@ class Op:
         return self if tensor is None else MethodType(self, tensor)
 
     def __call__(self, *args, **static):
-        if len(args) != self._arity:
+        if len(args) != self._arity and not self.starred:
             args, static = self._bind(args, static)
         plain, parents, active, wrapped = [], [], 0, False
         for a in args:
@@ -122,10 +113,11 @@ class Op:
                 parents.append(None)
             plain.append(a)
         y, saved = self.forward(*plain, **static), None
-        if state.trace is not None:
-            state.trace.append((self, args, static))
         if self.saves:
             y, saved = y
+        state = thread.state
+        if state.trace is not None:
+            state.trace.append((self, args, static))
         if not wrapped:
             return y
         if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars; tensors hold arrays
@@ -133,30 +125,20 @@ class Op:
         active &= self._differentiable
         if not active or not state.recording:
             return Tensor(y)
-        keep_y, keep_saved, dropped = self._plans.get((active, len(args))) or self._plan(
-            active, len(args)
-        )
+        key = (active, len(args)) if self.starred else active
+        keep_y, dropped = self._plans.get(key) or self._plan(key, active, len(args))
         if dropped:
             args = list(args)
             for i in dropped:
-                if hasattr(args[i], "shape") and not isinstance(args[i], np.generic):
-                    args[i] = parents[i] or Node.of(raw(args[i]))
-        node = Node(
-            self,
-            parents,
-            args,
-            self.defaults | static if self.defaults else static,
-            y if keep_y else None,
-            saved if keep_saved else None,
-            y.shape,
-            y.dtype,
-        )
+                args[i] = parents[i] or _shape_alone(args[i])
+        if self.defaults:
+            static = self.defaults | static
+        kept = y if keep_y else None
+        node = Node(self, parents, args, static, kept, saved, y.shape, y.dtype, state.in_derivative)
         return Tensor(y, node)
 
     def _bind(self, args, static):
         """Return the arguments by position and the others by keyword."""
-        if self.starred:
-            return args, static
         n = self._arity
         options = dict(zip(self._by_position, args[n:]))
         if len(args) - n == len(options) and options.keys().isdisjoint(static):
@@ -166,28 +148,25 @@ class Op:
         values = list(bound.arguments.values())
         return values[:n], dict(zip(self.defaults, values[n:]))
 
-    def _plan(self, active, n):
-        """Return whether y and saved must be kept, and which of n arguments need not be."""
-        used = [rule for i, rule in enumerate(self.rules) if self.joint or active >> i & 1]
-        wanted = {name for _, names, _ in used for name in names}
+    def _plan(self, key, active, n):
+        """Return whether y must be kept, and which of n arguments need not be."""
         names = self.names + self.names[-1:] * (n - self._arity)
+        used = (
+            self._wanted
+            if self.joint
+            else [w for i, w in enumerate(self._wanted) if active >> i & 1]
+        )
+        wanted = set().union(*used)
         dropped = [i for i, name in enumerate(names[:n]) if name not in wanted]
-        plan = self._plans[active, n] = "y" in wanted, "saved" in wanted, dropped
-        return plan
+        self._plans[key] = "y" in wanted, dropped
+        return self._plans[key]
 
-    def cotangents(self, node, parents, g, create_graph):
-        """Return the cotangent of each argument, None where its parent is None.
+    def known(self, node, g, parents, create_graph):
+        """Return all that a derivative may ask for, in the order in which ``picks`` find it.
 
-        Parameters
-        ----------
-        node : Node
-            A result of this op.
-        parents : list of Node or None
-            Those of its parents whose cotangents are wanted.
-        g : array or Tensor
-            The cotangent of the result.
-        create_graph : bool
-            Whether the derivatives work on tensors, so that they are recorded, or on raw arrays.
+        ``node`` is of a result, ``g`` that one's cotangent, and of the arguments those are needed
+        whose parent is not None. If ``create_graph``, derivatives get tensors, so that they are
+        recorded, otherwise raw arrays.
         """
         y, args = node.y, node.args
         if y is None:
@@ -198,15 +177,18 @@ class Op:
             args = [a.data if type(a) is Tensor else a for a in args]
         if self.starred:
             args = (*args[: self._arity - 1], args[self._arity - 1 :])
-        if self.joint:
-            ((vjp, _, pick),) = self.rules
-            needed = [parent is not None for parent in parents]
-            return vjp(*pick((needed, g, y, node.saved, *args, *node.static.values())))
-        known = (None, g, y, node.saved, *args, *node.static.values())
-        return [
-            rule[0](*rule[2](known)) if rule and parent else None
-            for parent, rule in zip(parents, self.rules)
-        ]
+        needed = [parent is not None for parent in parents] if self.joint else None
+        return [needed, g, y, node.saved, *args, *node.static.values()]
+
+
+def _picker(places):
+    """Return a function that gives the items at ``places`` as a tuple, also if it is one alone."""
+    return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+
+
+def _shape_alone(a):
+    """Return something with the shape and dtype of an array, that does not hold its values."""
+    return Node.of(raw(a)) if hasattr(a, "shape") and not isinstance(a, np.generic) else a
 
 
 def _signature(forward, names):

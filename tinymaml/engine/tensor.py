@@ -20,13 +20,19 @@ from . import backend
 _order = itertools.count()  # creation order is a topological order: arguments come before results
 
 
-class _State(threading.local):
-    recording = True  # whether ops make nodes
-    in_derivative = False  # whether what they record belongs to a derivative: grad() walks back
-    trace = None  # a list while somebody listens to the ops that run
+class _State:
+    def __init__(self):
+        self.recording = True  # whether ops make nodes
+        self.in_derivative = False  # whether these belong to a derivative: grad() walks back
+        self.trace = None  # a list while somebody listens to the ops that run
 
 
-state = _State()
+class _Thread(threading.local):
+    def __init__(self):
+        self.state = _State()
+
+
+thread = _Thread()  # one look-up for all of its state
 
 
 class Node:
@@ -60,7 +66,7 @@ class Node:
         "op parents args static y saved shape dtype in_derivative order array".split()
     )
 
-    def __init__(self, op, parents, args, static, y, saved, shape, dtype):
+    def __init__(self, op, parents, args, static, y, saved, shape, dtype, in_derivative=False):
         self.op = op
         self.parents = parents
         self.args = args
@@ -69,7 +75,7 @@ class Node:
         self.saved = saved
         self.shape = shape
         self.dtype = dtype
-        self.in_derivative = state.in_derivative
+        self.in_derivative = in_derivative
         self.order = next(_order)
 
     @classmethod
@@ -293,6 +299,7 @@ def raw(x):
 @contextmanager
 def recording(on, in_derivative=False):
     """Switch recording on or off inside a ``with`` block, in this thread."""
+    state = thread.state
     before = state.recording, state.in_derivative
     state.recording, state.in_derivative = on, in_derivative
     try:

@@ -1,7 +1,7 @@
 """The derivative table, and Tensor's operators and methods, which are its rows."""
 
 from ..tensor import Tensor
-from . import conv, decompositions, elementwise, linalg, loss, norm, reduction, shape
+from . import decompositions, elementwise, linalg, reduction, shape
 from .conv import mean_pool2d
 from .elementwise import gelu, relu, sigmoid, softplus
 from .fast.conv import conv2d, max_pool2d
@@ -9,7 +9,16 @@ from .fast.norm import batch_norm
 from .loss import cross_entropy, descend, mse
 from .reduction import log_softmax, logsumexp, softmax, sum_to
 
-_operators = {
+
+def _operator(function):
+    return lambda self, other: function(self, other)
+
+
+def _reflected(function):
+    return lambda self, other: function(other, self)
+
+
+for _symbol, _function in {
     "add": elementwise.add,
     "sub": elementwise.subtract,
     "mul": elementwise.multiply,
@@ -19,16 +28,14 @@ _operators = {
     "and": elementwise.logic["bitwise_and"],
     "or": elementwise.logic["bitwise_or"],
     "xor": elementwise.logic["bitwise_xor"],
-}
-
-
-def _reflected(function):
-    return lambda self, other: function(other, self)
-
-
-for _name, _function in _operators.items():
-    setattr(Tensor, f"__{_name}__", _function)
-    setattr(Tensor, f"__r{_name}__", _reflected(_function))
+}.items():
+    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+    setattr(Tensor, f"__r{_symbol}__", _reflected(_function))
+for _symbol, _name in zip(
+    "eq ne lt le gt ge".split(),
+    "equal not_equal less less_equal greater greater_equal".split(),
+):
+    setattr(Tensor, f"__{_symbol}__", _operator(elementwise.logic[_name]))
 
 Tensor.__neg__ = elementwise.negative
 Tensor.__pos__ = elementwise.positive
@@ -36,15 +43,6 @@ Tensor.__abs__ = elementwise.absolute
 Tensor.__round__ = elementwise.round
 Tensor.__invert__ = elementwise.logic["invert"]
 Tensor.__getitem__ = shape.getitem
-for _name, _function in {
-    "__eq__": "equal",
-    "__ne__": "not_equal",
-    "__lt__": "less",
-    "__le__": "less_equal",
-    "__gt__": "greater",
-    "__ge__": "greater_equal",
-}.items():
-    setattr(Tensor, _name, elementwise.logic[_function])
 
 for _module, _names in {
     elementwise: "clip round",
@@ -60,7 +58,6 @@ Tensor.mT = property(linalg.mT, doc="The tensor with its last two axes exchanged
 
 __all__ = [
     "batch_norm",
-    "conv",
     "conv2d",
     "cross_entropy",
     "decompositions",
@@ -70,11 +67,9 @@ __all__ = [
     "linalg",
     "log_softmax",
     "logsumexp",
-    "loss",
     "max_pool2d",
     "mean_pool2d",
     "mse",
-    "norm",
     "reduction",
     "relu",
     "shape",

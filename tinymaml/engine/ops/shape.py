@@ -1,6 +1,5 @@
 """Rows that move elements without changing them: shapes, joins, indexing and its adjoint."""
 
-import builtins
 import itertools
 
 import numpy as np
@@ -39,14 +38,6 @@ _pad = op(
     ),
     name="pad",
 )
-
-
-def _roll_vjp(g, shift, axis):
-    back = tuple([-s for s in shift]) if isinstance(shift, (tuple, list)) else -shift
-    return roll(g, back, axis)
-
-
-roll = op(lambda x, shift, axis=None: np.roll(x, shift, axis), "x", _roll_vjp, name="roll")
 tril = op(np.tril, "x", lambda g, k: tril(g, k))
 triu = op(np.triu, "x", lambda g, k: triu(g, k))
 
@@ -172,80 +163,54 @@ def ravel(x):
     return reshape(x, -1)
 
 
+# Where NumPy says what becomes of a shape, or of the order of axes, it is asked: about an array
+# of that shape without memory, or one without elements whose axis i has length i.
+def _reshaped(x, function, *args):
+    return reshape(x, function(np.broadcast_to(0, x.shape), *args).shape)
+
+
+def _axes(x):
+    return np.empty(tuple(range(x.ndim)))
+
+
 def transpose(x, *axes):
     """Permute the axes, given as a tuple or one by one; reverse them by default."""
-    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        axes = axes[0]
-    axes = tuple(normalize_axis_tuple(axes, x.ndim)) if axes else tuple(range(x.ndim))[::-1]
-    return _transpose(x, axes=axes)
+    return _transpose(x, axes=_axes(x).transpose(*axes).shape)
 
 
 def swapaxes(x, axis1, axis2):
     """Exchange two axes."""
-    axis1, axis2 = normalize_axis_index(axis1, x.ndim), normalize_axis_index(axis2, x.ndim)
-    axes = list(range(x.ndim))
-    axes[axis1], axes[axis2] = axis2, axis1
-    return _transpose(x, axes=tuple(axes))
+    return _transpose(x, axes=_axes(x).swapaxes(axis1, axis2).shape)
 
 
 def moveaxis(x, source, destination):
     """Move axes to new positions; the others keep their order."""
-    source, destination = (
-        normalize_axis_tuple(source, x.ndim),
-        normalize_axis_tuple(destination, x.ndim),
-    )
-    if len(source) != len(destination):
-        raise ValueError(f"moveaxis: {len(source)} axes to move but {len(destination)} places")
-    axes = [a for a in range(x.ndim) if a not in source]
-    for to, a in sorted(zip(destination, source)):
-        axes.insert(to, a)
-    return _transpose(x, axes=tuple(axes))
+    return _transpose(x, axes=np.moveaxis(_axes(x), source, destination).shape)
 
 
 def expand_dims(x, axis):
     """Insert axes of length 1."""
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    axes = normalize_axis_tuple(axes, x.ndim + len(axes))
-    lengths = iter(x.shape)
-    ndim = x.ndim + len(axes)
-    return reshape(x, tuple([1 if i in axes else next(lengths) for i in range(ndim)]))
+    return _reshaped(x, np.expand_dims, axis)
 
 
 def squeeze(x, axis=None):
     """Drop axes of length 1, all of them by default."""
-    axes = (
-        [i for i, n in enumerate(x.shape) if n == 1]
-        if axis is None
-        else normalize_axis_tuple(axis, x.ndim)
-    )
-    for a in axes:
-        if x.shape[a] != 1:
-            raise ValueError(f"cannot squeeze axis {a} of shape {x.shape}: its length is not 1")
-    return reshape(x, tuple([n for i, n in enumerate(x.shape) if i not in axes]))
+    return _reshaped(x, np.squeeze, axis)
 
 
-def broadcast_to(x, shape):
-    """Broadcast to a shape, as a read-only view."""
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    return x if shape == x.shape else _broadcast_to(x, shape=shape)
+def atleast_1d(x):
+    """View with at least one axis."""
+    return _reshaped(x, np.atleast_1d)
 
 
-def same_dtype(*arrays):
-    """Convert to the dtype that NumPy would compute in; arrays of one dtype are left alone."""
-    first = arrays[0].dtype
-    if builtins.all(a.dtype == first for a in arrays):
-        return arrays
-    dtype = np.result_type(*[a.dtype for a in arrays])
-    return [astype(a, dtype) for a in arrays]
+def atleast_2d(x):
+    """View with at least two axes; a vector becomes a row."""
+    return _reshaped(x, np.atleast_2d)
 
 
-def astype(x, dtype):
-    """Convert to another dtype; the gradient is converted back."""
-    dtype = np.dtype(dtype)
-    if dtype == x.dtype:
-        return x
-    # integers and booleans carry no gradient
-    return (_astype if dtype.kind == "f" else _as_integers)(x, dtype=dtype)
+def atleast_3d(x):
+    """View with at least three axes, added as NumPy does."""
+    return _reshaped(x, np.atleast_3d)
 
 
 def _of_each(function):
@@ -258,23 +223,27 @@ def _of_each(function):
     return of_each
 
 
-def atleast_1d(x):
-    """View with at least one axis."""
-    return reshape(x, 1) if x.ndim == 0 else x
+def broadcast_to(x, shape):
+    """Broadcast to a shape, as a read-only view."""
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    return x if shape == x.shape else _broadcast_to(x, shape=shape)
 
 
-def atleast_2d(x):
-    """View with at least two axes; a vector becomes a row."""
-    return x if x.ndim > 1 else reshape(x, 1, -1)
+def same_dtype(*arrays):
+    """Convert to the dtype that NumPy would compute in; arrays of one dtype are left alone."""
+    first = arrays[0].dtype
+    if all(a.dtype == first for a in arrays):
+        return arrays
+    dtype = np.result_type(*[a.dtype for a in arrays])
+    return [astype(a, dtype) for a in arrays]
 
 
-def atleast_3d(x):
-    """View with at least three axes, added as NumPy does."""
-    return expand_dims(x, -1) if x.ndim == 2 else x if x.ndim > 2 else reshape(x, 1, -1, 1)
-
-
-for _function in (atleast_1d, atleast_2d, atleast_3d):
-    numpy_functions[getattr(np, _function.__name__)] = _of_each(_function)
+def astype(x, dtype):
+    """Convert to another dtype; the gradient is converted back."""
+    dtype = np.dtype(dtype)
+    if dtype == x.dtype:
+        return x
+    return (_astype if dtype.kind == "f" else _as_integers)(x, dtype=dtype)
 
 
 def concatenate(arrays, axis=0):
@@ -287,8 +256,7 @@ def concatenate(arrays, axis=0):
 
 def stack(arrays, axis=0):
     """Join along a new axis."""
-    arrays = as_arrays(arrays)
-    return concatenate([expand_dims(a, axis) for a in arrays], axis)
+    return concatenate([expand_dims(a, axis) for a in as_arrays(arrays)], axis)
 
 
 def vstack(arrays):
@@ -302,45 +270,66 @@ def hstack(arrays):
     return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
 
 
+def _parts(x, function, sections, axis):
+    parts = function(np.arange(x.shape[axis]), sections)
+    slices = [slice(int(p[0]), int(p[-1]) + 1) if p.size else slice(0) for p in parts]
+    before = (slice(None),) * normalize_axis_index(axis, x.ndim)
+    return [getitem(x, (*before, part)) for part in slices]
+
+
 def array_split(x, sections, axis=0):
     """Split into a list of tensors, of nearly equal lengths if they cannot be equal."""
-    n = x.shape[axis]
-    if isinstance(sections, (int, np.integer)):
-        short, longer = divmod(n, sections)
-        lengths = [short + 1] * longer + [short] * (sections - longer)
-        sections = list(itertools.accumulate(lengths))[:-1]
-    bounds = [None, *sections, None]
-    index = (slice(None),) * normalize_axis_index(axis, x.ndim)
-    return [getitem(x, (*index, slice(a, b))) for a, b in itertools.pairwise(bounds)]
+    return _parts(x, np.array_split, sections, axis)
 
 
 def split(x, sections, axis=0):
     """Split into equal parts, or at given positions; a list of tensors."""
-    if isinstance(sections, (int, np.integer)) and x.shape[axis] % sections:
-        raise ValueError(
-            f"cannot split axis {axis} of length {x.shape[axis]} in {sections} equally"
-        )
-    return array_split(x, sections, axis)
+    return _parts(x, np.split, sections, axis)
+
+
+def _moved(x, function, *args):
+    """Return what a function of NumPy's makes of x by taking its elements, which places tell."""
+    return getitem(ravel(x), function(np.arange(x.size).reshape(x.shape), *args))
 
 
 def repeat(x, repeats, axis=None):
     """Repeat every element along an axis, of the flattened array by default."""
-    if axis is None:
-        x, axis = ravel(x), 0
-    picked = np.repeat(np.arange(x.shape[normalize_axis_index(axis, x.ndim)]), np.asarray(repeats))
-    return take(x, picked, axis)
+    return _moved(x, np.repeat, repeats, axis)
 
 
 def tile(x, reps):
     """Lay copies beside each other."""
-    reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
-    shape = (1,) * (len(reps) - x.ndim) + x.shape
-    reps = (1,) * (len(shape) - len(reps)) + reps
-    pairs = [1 if i % 2 == 0 else shape[i // 2] for i in range(2 * len(shape))]
-    copies = [m for pair in zip(reps, shape) for m in pair]
-    return reshape(
-        broadcast_to(reshape(x, pairs), copies), tuple([r * n for r, n in zip(reps, shape)])
-    )
+    return _moved(x, np.tile, reps)
+
+
+def roll(x, shift, axis=None):
+    """Roll elements along axes, over the flattened array by default."""
+    return _moved(x, np.roll, shift, axis)
+
+
+def rot90(x, k=1, axes=(0, 1)):
+    """Rotate by k quarter turns in the plane of two axes."""
+    return _moved(x, np.rot90, k, axes)
+
+
+def diagonal(x, offset=0, axis1=0, axis2=1):
+    """The diagonal in the plane of two axes, moved to the last axis."""
+    return _moved(x, np.diagonal, offset, axis1, axis2)
+
+
+def diag(x, k=0):
+    """The k-th diagonal of a matrix, or the matrix with a vector on it."""
+    if x.ndim == 2:
+        return diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError(f"diag takes a vector or a matrix, but the tensor has shape {x.shape}")
+    n = x.size + abs(k)
+    return scatter_add(x, np.nonzero(np.eye(n, k=k)), (n, n))
+
+
+def trace(x, offset=0, axis1=0, axis2=1):
+    """The sum of a diagonal."""
+    return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 
 
 def pad(x, pad_width, mode="constant", constant_values=0):
@@ -348,7 +337,7 @@ def pad(x, pad_width, mode="constant", constant_values=0):
     if mode != "constant" or not isinstance(constant_values, (int, float)):
         raise TypeError("np.pad on a tensor pads with one constant number; leave mode out")
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
-    return _pad(x, widths=tuple([tuple(w) for w in widths]), value=constant_values)
+    return _pad(x, widths=tuple(map(tuple, widths)), value=constant_values)
 
 
 def flip(x, axis=None):
@@ -365,43 +354,6 @@ def fliplr(x):
 def flipud(x):
     """Reverse along axis 0."""
     return flip(x, 0)
-
-
-def rot90(x, k=1, axes=(0, 1)):
-    """Rotate by k quarter turns in the plane of two axes."""
-    first, second = axes
-    for _ in range(k % 4):
-        x = swapaxes(flip(x, second), first, second)
-    return x
-
-
-def diagonal(x, offset=0, axis1=0, axis2=1):
-    """The diagonal in the plane of two axes, moved to the last axis."""
-    x = moveaxis(x, (axis1, axis2), (-2, -1))
-    rows, columns = x.shape[-2:]
-    n = builtins.max(
-        0, builtins.min(rows + builtins.min(offset, 0), columns - builtins.max(offset, 0))
-    )
-    i = np.arange(n)
-    return getitem(x, (Ellipsis, i - builtins.min(offset, 0), i + builtins.max(offset, 0)))
-
-
-def diag(x, k=0):
-    """The k-th diagonal of a matrix, or the matrix with a vector on it."""
-    if x.ndim == 2:
-        return diagonal(x, k)
-    if x.ndim != 1:
-        raise ValueError(f"diag takes a vector or a matrix, but the tensor has shape {x.shape}")
-    i = np.arange(x.shape[0])
-    n = x.shape[0] + abs(k)
-    index = (i + builtins.max(-k, 0), i + builtins.max(k, 0))
-    return scatter_add(x, index, (n, n))
-
-
-def trace(x, offset=0, axis1=0, axis2=1):
-    """The sum of a diagonal."""
-    on_it = diagonal(x, offset, axis1, axis2)
-    return on_it.sum(axis=-1)
 
 
 def take_along_axis(x, indices, axis=-1):
@@ -455,6 +407,8 @@ implements(np, ravel, swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, co
 implements(np, vstack, hstack, array_split, split, repeat, tile, pad, flip, fliplr, flipud, roll)
 implements(np, rot90, diagonal, diag, trace, tril, triu, take_along_axis, take, select)
 implements(np, zeros_like, ones_like, empty_like, full_like, array_equal, allclose)
+for _function in (atleast_1d, atleast_2d, atleast_3d):
+    numpy_functions[getattr(np, _function.__name__)] = _of_each(_function)
 numpy_functions |= {
     np.reshape: lambda x, shape: reshape(x, shape),
     np.transpose: lambda x, axes=None: transpose(x, axes),

@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from ...op import op
-from ...tensor import state
+from ...tensor import thread
 from ..norm import arguments, normalised, over_batch
 from ..reduction import mean, sum
 from .blocks import blocks, task_axis
@@ -167,7 +167,7 @@ def _grad_forward(h, x, gamma, sums, moments, *, eps, core):
 
 
 def _grad_vjp(needed, g, h, x, gamma, sums, moments, eps, core):
-    if state.recording:
+    if thread.state.recording:
         return _grad_vjp_plain(g, h, x, gamma, sums, moments, eps, core)
     options = {"eps": eps, "core": core}
     products = _products(g, h, x, sums, moments, **options)
