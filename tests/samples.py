@@ -464,20 +464,18 @@ add("conv2d", ops.conv2d, normal(1, 3, 3, 1), normal(3, 3, 1, 2), normal(2, 2))
 add("conv2d", ops.conv2d, normal(2, 1, 3, 3, 1), normal(2, 3, 3, 1, 2), normal(2, 2))
 _same, _valid = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 for _stride, _padding, _out in ((1, _same, (4, 5)), (2, _same, (2, 3)), (2, _valid, (1, 2))):
-    _options = {"stride": _stride, "padding": _padding}
+    _options = {"image": (4, 5), "kernel": (3, 3), "stride": _stride, "padding": _padding}
     for _name in ("conv2d", "conv2d_plain"):
         add(
             f"{_name}_input_grad",
             table[f"{_name}_input_grad"],
             *(normal(2, 1, *_out, 2), normal(3, 3, 1, 2)),
-            shape=(4, 5),
             **_options,
         )
         add(
             f"{_name}_weight_grad",
             table[f"{_name}_weight_grad"],
             *(normal(1, 4, 5, 1), normal(2, 1, *_out, 2)),
-            kernel=(3, 3),
             **_options,
         )
 add("conv2d_plain", ops.conv.conv2d, normal(2, 4, 5, 2), normal(3, 3, 2, 3), normal(3), stride=2)
@@ -487,11 +485,11 @@ for _shape, _size in (((2, 4, 6, 2), 2), ((1, 5, 3, 2), 2), ((2, 1, 3, 7, 1), 3)
 
 
 def pool_scatter(g, index, shape):
-    return table["max_pool2d_scatter"](g, index, size=2, shape=shape)
+    return table["max_pool2d_scatter"](g, index, image=shape, size=2)
 
 
 def pool_gather(x, index):
-    return table["max_pool2d_gather"](x, index, size=2)
+    return table["max_pool2d_gather"](x, index, image=x.shape[-3:-1], size=2)
 
 
 def moments_of(h, x, **options):

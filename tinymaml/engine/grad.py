@@ -57,8 +57,8 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
         g = cotangents.get(target.node)
         if g is None and not allow_unused:
             raise ValueError(
-                f"inputs{names(inputs)[i]} of shape {target.shape} is not used by the outputs, so its gradient "
-                "is zero; leave it out, or pass allow_unused=True to get None for it"
+                f"inputs{names(inputs)[i]} of shape {target.shape} is not used by the outputs, so its "
+                "gradient is zero; leave it out, or pass allow_unused=True to get None for it"
             )
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
             g = np.asarray(g)
@@ -175,8 +175,8 @@ def _tensors(structure, what):
             raise TypeError(f"{name} is {type(tensor).__name__}, but grad needs a Tensor")
         if tensor.node is None:
             raise ValueError(
-                f"{what}{names(structure)[i]} of shape {tensor.shape} does not require a gradient; make it with "
-                "tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not detach it"
+                f"{what}{names(structure)[i]} of shape {tensor.shape} does not require a gradient; "
+                "make it with tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not detach it"
             )
     return tensors
 

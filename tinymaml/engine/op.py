@@ -13,7 +13,7 @@ from .tensor import Node, Tensor, raw, thread
 table = {}
 
 #: What a derivative may name beside the arguments and keywords of the forward.
-RESERVED = ("needed", "g", "y", "saved")
+RESERVED = ("**", "needed", "g", "y", "saved")
 LISTS = (list, tuple)
 LISTS_AND_NUMBERS = (*LISTS, bool, int, float, np.generic)
 
@@ -69,8 +69,11 @@ class Op:
         rest = list(self.__signature__.parameters.values())[self._arity :]
         self.defaults = {p.name: None if p.default is p.empty else p.default for p in rest}
         self._by_position = [p.name for p in rest if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self._wanted = [list(inspect.signature(vjp).parameters) if vjp else [] for vjp in self.vjps]
+        self._wanted = [_parameters(vjp) if vjp else [] for vjp in self.vjps]
         self.picks = [wanted and _picker(self._places(wanted)) for wanted in self._wanted]
+        for i, wanted in enumerate(self._wanted):
+            if "**" in wanted:
+                self.vjps[i] = functools.partial(_with_keywords, self.vjps[i])
         self.saves = any("saved" in wanted for wanted in self._wanted)
         self._differentiable = -1 if joint else sum(1 << i for i, v in enumerate(vjps) if v)
         self._plans = {}  # bit mask of the arguments that require a gradient -> what must be kept
@@ -178,7 +181,17 @@ class Op:
         if self.starred:
             args = (*args[: self._arity - 1], args[self._arity - 1 :])
         needed = [parent is not None for parent in parents] if self.joint else None
-        return [needed, g, y, node.saved, *args, *node.static.values()]
+        return [node.static, needed, g, y, node.saved, *args, *node.static.values()]
+
+
+def _parameters(vjp):
+    """Return the names of a derivative's parameters; ** stands for all keywords of the forward."""
+    parameters = inspect.signature(vjp).parameters.values()
+    return ["**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters]
+
+
+def _with_keywords(vjp, *values):
+    return vjp(*values[:-1], **values[-1])
 
 
 def _picker(places):
@@ -217,7 +230,7 @@ def op(forward, names, *vjps, name=None, joint=None):
         For each argument (but a starred one) its cotangent; None if it has no derivative. Its
         parameters say what it needs, and nothing else is kept: ``g``, the cotangent of the result;
         ``y``, the result; an argument by its name, or ``NAME_like`` (``y_like`` too) for nothing
-        but its ``shape``, ``ndim`` and ``dtype``; ``saved``; a keyword of the forward. It is fed
+        but its ``shape``, ``ndim`` and ``dtype``; ``saved``; a keyword of the forward, or ``**`` for all. It is fed
         raw arrays, or tensors if the derivative itself will be differentiated, so it must use
         nothing but operators, NumPy functions and ops, and must capture no float array. It may
         return the shape that its expression broadcasts to; that is summed down to the argument's.

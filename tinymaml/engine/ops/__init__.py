@@ -1,5 +1,8 @@
 """The derivative table, and Tensor's operators and methods, which are its rows."""
 
+import numpy as np
+
+from ..numpy_rules import numpy_functions
 from ..tensor import Tensor
 from . import decompositions, elementwise, linalg, reduction, shape
 from .conv import mean_pool2d
@@ -18,30 +21,21 @@ def _reflected(function):
     return lambda self, other: function(other, self)
 
 
-for _symbol, _function in {
-    "add": elementwise.add,
-    "sub": elementwise.subtract,
-    "mul": elementwise.multiply,
-    "truediv": elementwise.divide,
-    "pow": elementwise.power,
-    "matmul": linalg.matmul,
-    "and": elementwise.logic["bitwise_and"],
-    "or": elementwise.logic["bitwise_or"],
-    "xor": elementwise.logic["bitwise_xor"],
-}.items():
+_symbols = "add sub mul truediv pow matmul and or xor"
+_ufuncs = "add subtract multiply divide power matmul bitwise_and bitwise_or bitwise_xor"
+for _symbol, _name in zip(_symbols.split(), _ufuncs.split()):
+    _function = numpy_functions[getattr(np, _name)]
     setattr(Tensor, f"__{_symbol}__", _operator(_function))
     setattr(Tensor, f"__r{_symbol}__", _reflected(_function))
-for _symbol, _name in zip(
-    "eq ne lt le gt ge".split(),
-    "equal not_equal less less_equal greater greater_equal".split(),
-):
+_symbols = "eq ne lt le gt ge"
+_ufuncs = "equal not_equal less less_equal greater greater_equal"
+for _symbol, _name in zip(_symbols.split(), _ufuncs.split()):
     setattr(Tensor, f"__{_symbol}__", _operator(elementwise.logic[_name]))
-
-Tensor.__neg__ = elementwise.negative
-Tensor.__pos__ = elementwise.positive
-Tensor.__abs__ = elementwise.absolute
+for _symbol, _name in zip(
+    "neg pos abs invert".split(), "negative positive absolute invert".split()
+):
+    setattr(Tensor, f"__{_symbol}__", numpy_functions[getattr(np, _name)])
 Tensor.__round__ = elementwise.round
-Tensor.__invert__ = elementwise.logic["invert"]
 Tensor.__getitem__ = shape.getitem
 
 for _module, _names in {

@@ -50,42 +50,42 @@ def arguments(x, weight, bias, stride, padding):
     elif size[0] < kernel[0] or size[1] < kernel[1]:
         raise ValueError(f"conv2d: the kernel {kernel} is larger than the image {size}")
     arrays = (*same_dtype(x, weight), None) if bias is None else same_dtype(x, weight, bias)
-    return arrays, {"stride": stride, "padding": pads}
+    return arrays, {"image": size, "kernel": kernel, "stride": stride, "padding": pads}
 
 
 def three_ops(conv2d, input_grad, weight_grad, name):
-    """Return the three ops of a convolution, closed under differentiation, from their forwards."""
+    """Return the three ops of a convolution, closed under differentiation, from their forwards.
+
+    ``how`` is in all three: the sizes of image and kernel, stride and padding.
+    """
     conv = op(
         conv2d,
         "x weight bias",
-        lambda g, x_like, weight, stride, padding: of_input(
-            g, weight, shape=x_like.shape[-3:-1], stride=stride, padding=padding
-        ),
-        lambda g, x, weight_like, stride, padding: of_weight(
-            x, g, kernel=weight_like.shape[-4:-2], stride=stride, padding=padding
-        ),
+        lambda g, weight, **how: of_input(g, weight, **how),
+        lambda g, x, **how: of_weight(x, g, **how),
         lambda g: sum_batch(g, 4),
         name=name,
     )
     of_input = op(
         input_grad,
         "h weight",
-        lambda g, weight, stride, padding: conv(g, weight, None, stride=stride, padding=padding),
-        lambda g, h, weight_like, stride, padding: of_weight(
-            g, h, kernel=weight_like.shape[-4:-2], stride=stride, padding=padding
-        ),
+        lambda g, weight, **how: conv(g, weight, None, **how),
+        lambda g, h, **how: of_weight(g, h, **how),
         name=f"{name}_input_grad",
     )
     of_weight = op(
         weight_grad,
         "x h",
-        lambda g, x_like, h, stride, padding: of_input(
-            h, g, shape=x_like.shape[-3:-1], stride=stride, padding=padding
-        ),
-        lambda g, x, stride, padding: conv(x, g, None, stride=stride, padding=padding),
+        lambda g, h, **how: of_input(h, g, **how),
+        lambda g, x, **how: conv(x, g, None, **how),
         name=f"{name}_weight_grad",
     )
-    return conv, of_input, of_weight
+    return conv
+
+
+def out_size(image, kernel, stride, padding):
+    """Return height and width of the result."""
+    return [(n + sum(pad) - k) // stride + 1 for n, pad, k in zip(image, padding, kernel)]
 
 
 def _patches(x, kernel, stride, padding):
@@ -95,17 +95,17 @@ def _patches(x, kernel, stride, padding):
     return windows[..., ::stride, ::stride, :, :, :]
 
 
-def _conv2d(x, weight, bias=None, *, stride, padding):
+def _conv2d(x, weight, bias, image, kernel, stride, padding):
     """y[n, p, q] = patch (n, p, q) of x times the weight, plus the bias"""
-    patches = _patches(x, weight.shape[-4:-2], stride, padding)
+    patches = _patches(x, kernel, stride, padding)
     y = np.einsum("...npqckl,...klco->...npqo", patches, weight)
     return y if bias is None else y + bias[..., None, None, None, :]
 
 
-def _input_grad(h, weight, *, shape, stride, padding):
+def _input_grad(h, weight, image, kernel, stride, padding):
     """Every pixel of a patch gets its share of h: h times the weight that it met, transposed."""
-    (k, l), (p, q) = weight.shape[-4:-2], h.shape[-3:-1]
-    ((top, bottom), (left, right)), (high, wide) = padding, shape
+    (high, wide), (k, l), (p, q) = image, kernel, h.shape[-3:-1]
+    (top, bottom), (left, right) = padding
     lead = np.broadcast_shapes(h.shape[:-4], weight.shape[:-4])
     padded = (*lead, h.shape[-4], top + high + bottom, left + wide + right, weight.shape[-2])
     y = np.zeros(padded, h.dtype, like=h)
@@ -116,12 +116,12 @@ def _input_grad(h, weight, *, shape, stride, padding):
     return y[..., top : top + high, left : left + wide, :]
 
 
-def _weight_grad(x, h, *, kernel, stride, padding):
+def _weight_grad(x, h, image, kernel, stride, padding):
     """The sum over all patches of patch times h"""
     return np.einsum("...npqckl,...npqo->...klco", _patches(x, kernel, stride, padding), h)
 
 
-_conv, _, _ = three_ops(_conv2d, _input_grad, _weight_grad, "conv2d_plain")
+_conv = three_ops(_conv2d, _input_grad, _weight_grad, "conv2d_plain")
 
 
 def conv2d(x, weight, bias=None, stride=1, padding="same"):

@@ -8,17 +8,7 @@ import numpy as np
 from ..numpy_rules import implements
 from ..op import as_arrays, op
 from .elementwise import multiply
-from .shape import (
-    broadcast_to,
-    diagonal,
-    expand_dims,
-    getitem,
-    moveaxis,
-    ravel,
-    reshape,
-    swapaxes,
-    transpose,
-)
+from .shape import broadcast_to, diagonal, expand_dims, getitem, moveaxis, ravel, reshape, swapaxes
 
 
 def mT(x):
@@ -91,22 +81,18 @@ def tensordot(a, b, axes=2):
     """Sum of products over given axes, or the last ``axes`` of a and the first of b."""
     a, b = as_arrays((a, b))
     if isinstance(axes, (int, np.integer)):
-        of_a, of_b = list(range(a.ndim - axes, a.ndim)), list(range(axes))
-    else:
-        of_a, of_b = ([i] if isinstance(i, (int, np.integer)) else list(i) for i in axes)
-    of_a, of_b = [i % a.ndim for i in of_a], [i % b.ndim for i in of_b]
-    summed = [a.shape[i] for i in of_a]
-    if summed != [b.shape[i] for i in of_b]:
+        axes = range(a.ndim - axes, a.ndim), range(axes)
+    of_a, of_b = ([i] if isinstance(i, (int, np.integer)) else list(i) for i in axes)
+    k = len(of_a)
+    a, b = moveaxis(a, of_a, range(a.ndim - k, a.ndim)), moveaxis(b, of_b, range(len(of_b)))
+    rows, summed, columns = a.shape[: a.ndim - k], b.shape[:k], b.shape[k:]
+    if a.shape[a.ndim - k :] != summed or len(of_b) != k:
         raise ValueError(
-            f"tensordot: shapes {a.shape} and {b.shape} differ along axes {of_a} and {of_b}"
+            f"tensordot: axes {of_a} and {of_b} differ in their lengths, "
+            f"{a.shape[a.ndim - k :]} and {b.shape[: len(of_b)]}"
         )
-    rest_a = [i for i in range(a.ndim) if i not in of_a]
-    rest_b = [i for i in range(b.ndim) if i not in of_b]
-    n = math.prod(summed)
-    a_shape, b_shape = [a.shape[i] for i in rest_a], [b.shape[i] for i in rest_b]
-    left = reshape(transpose(a, rest_a + of_a), math.prod(a_shape), n)
-    right = reshape(transpose(b, of_b + rest_b), n, math.prod(b_shape))
-    return reshape(_matmul(left, right), (*a_shape, *b_shape))
+    m, n, o = map(math.prod, (rows, summed, columns))
+    return reshape(_matmul(reshape(a, m, n), reshape(b, n, o)), rows + columns)
 
 
 def _einsum_vjp(needed, g, arrays, terms, result):

@@ -12,14 +12,7 @@ from ..numpy_rules import implements, numpy_functions
 from ..op import op
 from ..tensor import raw
 from .elementwise import absolute, exp, sqrt, square, where
-from .shape import (
-    broadcast_to,
-    flip,
-    moveaxis,
-    ravel,
-    reshape,
-    take_along_axis,
-)
+from .shape import broadcast_to, flip, moveaxis, ravel, reshape, take_along_axis
 
 
 def _reduced(axis, ndim):
@@ -227,12 +220,6 @@ def _along_first(function):
     return lambda x, axis=0, *, keepdims=False: function(x, axis, keepdims=keepdims)
 
 
-for _ufunc, _function in {
-    np.add: sum,
-    np.multiply: prod,
-    np.maximum: max,
-    np.minimum: min,
-    np.logical_or: any,
-    np.logical_and: all,
-}.items():
+_ufuncs = (np.add, np.multiply, np.maximum, np.minimum, np.logical_or, np.logical_and)
+for _ufunc, _function in zip(_ufuncs, (sum, prod, max, min, any, all)):
     numpy_functions[_ufunc, "reduce"] = _along_first(_function)

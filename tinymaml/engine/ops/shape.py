@@ -81,9 +81,7 @@ def _scatter_add_forward(x, *arrays, index, places, shape):
 _getitem = op(
     lambda x, *arrays, index, places: x[_whole(index, places, arrays)],
     "x *arrays",
-    lambda g, x_like, arrays, index, places: _scatter_add(
-        g, *arrays, index=index, places=places, shape=x_like.shape
-    ),
+    lambda g, x_like, arrays, **how: _scatter_add(g, *arrays, shape=x_like.shape, **how),
     name="getitem",
 )
 _scatter_add = op(

@@ -18,7 +18,9 @@ LONGEST = 30  # characters in a line
 LINES = 4  # that list what is folded
 COMMUTATIVE = ("add", "multiply", "maximum", "minimum", "logaddexp", "hypot")
 #: Options of ops that the shapes show, or that change nothing, are left out; some have a sign.
-SIGNS = {"at": "aᵀ", "bt": "bᵀ", "shape": "", "core": "", "keepdims": "", "padding": "", "eps": ""}
+SIGNS = {"at": "aᵀ", "bt": "bᵀ"} | dict.fromkeys(
+    "shape core keepdims padding eps image kernel places".split(), ""
+)
 PHASES = {FORWARD: "forward", BACKWARD: "derivative", BOTH: "forward and derivative"}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...backend import array_module
 from ...op import op
-from ..conv import arguments, three_ops
+from ..conv import arguments, out_size, three_ops
 from .blocks import blocks, task_axis
 
 #: Bytes of patches laid out at once: within a core's share of the cache, yet large matrices.
@@ -77,31 +77,25 @@ def _correlate(x, weight, bias, stride, before, y):
             y[t, i] = part.reshape(y[t, i].shape)
 
 
-def _conv2d_forward(x, weight, bias=None, *, stride, padding):
-    n, o = x.shape[-4], weight.shape[-1]
-    out = tuple(
-        [
-            (m + sum(pad) - k) // stride + 1
-            for m, pad, k in zip(x.shape[-3:-1], padding, weight.shape[-4:-2])
-        ]
-    )
+def _conv2d_forward(x, weight, bias, image, kernel, stride, padding):
+    n, o, out = x.shape[-4], weight.shape[-1], out_size(image, kernel, stride, padding)
     lead, x, weight, bias = _align(x, weight, bias)
     y = np.empty((*x.shape[:2], *out, o), x.dtype, like=x)
     _correlate(x, weight, bias, stride, (padding[0][0], padding[1][0]), y)
     return y.reshape(*lead, n, *out, o)
 
 
-def _input_grad_forward(g, weight, *, shape, stride, padding):
+def _input_grad_forward(g, weight, image, kernel, stride, padding):
     """The image gradient.
 
     Row r of a padded image meets row i of the kernel where i = r (mod stride). So the rows of one
     remainder meet every stride-th row of the kernel, and their gradient is the correlation of g
     with those rows in reverse; and so for columns.
     """
-    n, (k, l, c, o) = g.shape[-4], weight.shape[-4:]
+    n, (k, l), (c, o) = g.shape[-4], kernel, weight.shape[-2:]
     lead, g, weight, _ = _align(g, weight)
     make = np.empty if min(k, l) >= stride else np.zeros  # a pixel that no patch has gets 0
-    y = make((*g.shape[:2], *shape, c), g.dtype, like=g)
+    y = make((*g.shape[:2], *image, c), g.dtype, like=g)
     (top, _), (left, _) = padding
     if stride > 1:  # pad once for all remainders; with stride 1 it is done block by block
         m = max(k, l) // stride + 1  # no remainder needs more on any side
@@ -116,7 +110,7 @@ def _input_grad_forward(g, weight, *, shape, stride, padding):
                 _correlate(g, taps, None, 1, (above, before), part)
             elif part.size:
                 _correlate(wide[:, :, m - above :, m - before :], taps, None, 1, (0, 0), part)
-    return y.reshape(*lead, n, *shape, c)
+    return y.reshape(*lead, n, *image, c)
 
 
 def _remainders(kernel, stride, pad):
@@ -132,7 +126,7 @@ def _remainders(kernel, stride, pad):
         yield slice(first, None, stride), slice(last, None, -stride), before
 
 
-def _weight_grad_forward(x, g, *, kernel, stride, padding):
+def _weight_grad_forward(x, g, image, kernel, stride, padding):
     """The weight gradient: patches^T @ g."""
     lead = np.broadcast_shapes(x.shape[:-4], g.shape[:-4])
     x, g = task_axis(lead, x, 4), task_axis(lead, g, 4)
@@ -148,7 +142,7 @@ def _weight_grad_forward(x, g, *, kernel, stride, padding):
     return y.reshape(*lead, *kernel, c, o)
 
 
-_conv2d, _, _ = three_ops(_conv2d_forward, _input_grad_forward, _weight_grad_forward, "conv2d")
+_conv2d = three_ops(_conv2d_forward, _input_grad_forward, _weight_grad_forward, "conv2d")
 
 
 def conv2d(x, weight, bias=None, stride=1, padding="same"):
@@ -212,7 +206,7 @@ def _max_pool2d(x, size=2):
     return y, index
 
 
-def _gather(x, index, *, size):
+def _gather(x, index, image, size):
     """Return the element of each window that ``index`` names."""
     first, *rest = _windows(x, size)
     y = first * (index == 0)
@@ -221,11 +215,11 @@ def _gather(x, index, *, size):
     return y
 
 
-def _scatter(h, index, *, size, shape):
+def _scatter(h, index, image, size):
     """Put every element of h in its window, at the place that ``index`` names, among zeros."""
-    whole = all(n % size == 0 for n in shape)
+    whole = all(n % size == 0 for n in image)
     make = np.empty if whole else np.zeros  # what does not fill a window gets no gradient
-    y = make((*h.shape[:-3], *shape, h.shape[-1]), h.dtype, like=h)
+    y = make((*h.shape[:-3], *image, h.shape[-1]), h.dtype, like=h)
     for k, part in enumerate(_windows(y, size)):
         np.multiply(h, index == k, out=part)
     return y
@@ -234,19 +228,19 @@ def _scatter(h, index, *, size, shape):
 max_pool2d = op(
     _max_pool2d,
     "x",
-    lambda g, x_like, saved, size: _pool_scatter(g, saved, size=size, shape=x_like.shape[-3:-1]),
+    lambda g, x_like, saved, size: _pool_scatter(g, saved, image=x_like.shape[-3:-1], size=size),
 )
 _pool_gather = op(
     _gather,
     "x index",
-    lambda g, x_like, index, size: _pool_scatter(g, index, size=size, shape=x_like.shape[-3:-1]),
+    lambda g, index, **how: _pool_scatter(g, index, **how),
     None,
     name="max_pool2d_gather",
 )
 _pool_scatter = op(
     _scatter,
     "h index",
-    lambda g, index, size: _pool_gather(g, index, size=size),
+    lambda g, index, **how: _pool_gather(g, index, **how),
     None,
     name="max_pool2d_scatter",
 )

@@ -81,6 +81,20 @@ class _Folded:
                 total[t] += row @ term
         return [s.reshape(self.tasks, 1, self.fold, self.c).sum(axis=2) for s in sums]
 
+    def dots(self, u, x, mu, s, *others):
+        """Return sum(u), sum(u x^) and sum(u h) for each h of the others, in one pass."""
+        wide = self.wide(mu)
+
+        def terms(t, i):
+            yield u[t, i]
+            d = x[t, i] - wide[t]
+            yield np.multiply(d, u[t, i], out=d)
+            for h in others:
+                yield np.multiply(h[t, i], u[t, i], out=d)
+
+        first, second, *rest = self.sums(terms, 2 + len(others))
+        return first, second * s, *rest
+
     def moments(self, x, eps):
         """Return mean and (var + eps)^(-1/2) in one pass over x."""
         few = self.blocks[0][1]
@@ -122,10 +136,10 @@ def _forward(x, gamma, beta, *moments, eps, core):
     return b.combine(beta - mu * gamma * s, (gamma * s, x)), moments
 
 
-def _vjp(needed, g, x, gamma, saved, eps, core):
-    sums = _sums(g, x, saved, eps=eps, core=core)
+def _vjp(needed, g, x, gamma, saved, **how):
+    sums = _sums(g, x, saved, **how)
     return [
-        _grad(g, x, gamma, sums, saved, eps=eps, core=core) if needed[0] else None,
+        _grad(g, x, gamma, sums, saved, **how) if needed[0] else None,
         sums[1] if needed[1] else None,
         sums[0] if needed[2] else None,
     ]
@@ -134,24 +148,14 @@ def _vjp(needed, g, x, gamma, saved, eps, core):
 def _sums_forward(h, x, moments, *, eps, core):
     """sum(h) and sum(h x^)"""
     b = _Folded(h, core)
-    h, x = b.view(h), b.view(x)
-    mu, s = b.channels(*moments)
-    wide = b.wide(mu)
-
-    def terms(t, i):
-        yield h[t, i]
-        d = x[t, i] - wide[t]
-        yield np.multiply(d, h[t, i], out=d)
-
-    h_sum, h_dot = b.sums(terms, 2)
-    return b.stack(h_sum, h_dot * s)
+    return b.stack(*b.dots(b.view(h), b.view(x), *b.channels(*moments)))
 
 
-def _sums_vjp(needed, g, y, h, x, moments, eps, core):
+def _sums_vjp(needed, g, y, h, x, moments, **how):
     """g_0 + g_1 x^, a normalisation by gamma = g_1, beta = g_0; and its pairing with h, B."""
     return [
-        _batch_norm(x, g[1], g[0], moments, eps=eps, core=core) if needed[0] else None,
-        _grad(h, x, g[1], y, moments, eps=eps, core=core) if needed[1] else None,
+        _batch_norm(x, g[1], g[0], moments, **how) if needed[0] else None,
+        _grad(h, x, g[1], y, moments, **how) if needed[1] else None,
     ]
 
 
@@ -166,20 +170,19 @@ def _grad_forward(h, x, gamma, sums, moments, *, eps, core):
     )
 
 
-def _grad_vjp(needed, g, h, x, gamma, sums, moments, eps, core):
+def _grad_vjp(needed, g, h, x, gamma, sums, moments, **how):
     if thread.state.recording:
-        return _grad_vjp_plain(g, h, x, gamma, sums, moments, eps, core)
-    options = {"eps": eps, "core": core}
-    products = _products(g, h, x, sums, moments, **options)
-    n = math.prod(g.shape[g.ndim - core : -1]) or 1
+        return _grad_vjp_plain(g, h, x, gamma, moments, **how)
+    products = _products(g, h, x, sums, moments, **how)
+    n = math.prod(g.shape[g.ndim - how["core"] : -1]) or 1
     return [
-        _grad(g, x, gamma, products[:2], moments, **options) if needed[0] else None,
-        _second(g, h, x, gamma, products, sums, moments, **options) if needed[1] else None,
+        _grad(g, x, gamma, products[:2], moments, **how) if needed[0] else None,
+        _second(g, h, x, gamma, products, sums, moments, **how) if needed[1] else None,
         n * moments[1] * (products[2] - products[1] * sums[1] / (n * n)) if needed[2] else None,
     ]
 
 
-def _grad_vjp_plain(g, h, x, gamma, sums, moments, eps, core):
+def _grad_vjp_plain(g, h, x, gamma, moments, eps, core):
     """The same in ops that have derivatives, so that orders above the second are right too."""
     axes = tuple(range(-core, -1))
 
@@ -201,19 +204,10 @@ def _grad_vjp_plain(g, h, x, gamma, sums, moments, eps, core):
 def _products_forward(u, h, x, sums, moments, *, eps, core):
     """sum(u), sum(u x^) and cov(u, h)"""
     b = _Folded(u, core)
-    u, h, x = b.view(u), b.view(h), b.view(x)
-    h_sum, _, mu, s = b.channels(*sums, *moments)
-    wide = b.wide(mu)
-
-    def terms(t, i):
-        yield u[t, i]
-        d = x[t, i] - wide[t]
-        yield np.multiply(d, u[t, i], out=d)
-        yield np.multiply(h[t, i], u[t, i], out=d)
-
-    u_sum, u_dot, product = b.sums(terms, 3)
+    h_sum, mu, s = b.channels(sums[0], *moments)
+    u_sum, u_dot, product = b.dots(b.view(u), b.view(x), mu, s, b.view(h))
     n = b.n or 1
-    return b.stack(u_sum, u_dot * s, product / n - (u_sum / n) * (h_sum / n))
+    return b.stack(u_sum, u_dot, product / n - (u_sum / n) * (h_sum / n))
 
 
 def _second_forward(u, h, x, gamma, products, sums, moments, *, eps, core):
