@@ -5,7 +5,6 @@ transform runs inside another, the inner one records its own derivative, so they
 """
 
 import numbers
-import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,34 +12,27 @@ import numpy as np
 from . import backend
 from .grad import grad as _grad
 from .ops.elementwise import positive
-from .ops.shape import reshape, stack
+from .ops.shape import concatenate, expand_dims, reshape
 from .structure import leaves, map_leaves, match, names, rebuild
-from .tensor import Tensor, leaf, recording
-
-
-class _Depth(threading.local):
-    transforms = 0
-
-
-_depth = _Depth()
+from .tensor import Tensor, leaf, raw, recording, thread
 
 
 @contextmanager
 def _transform():
     """Count the transforms that are running in this thread, and record inside them."""
-    _depth.transforms += 1
+    thread.state.transforms += 1
     try:
         with recording(True):
             yield
     finally:
-        _depth.transforms -= 1
+        thread.state.transforms -= 1
 
 
 def _variable(x):
     """Return a fresh tensor for one array: a new leaf, or a copy that is tied to a tensor."""
     if type(x) is Tensor and x.node is not None:
         return positive(x)
-    array = backend.asarray(x.data if type(x) is Tensor else x)
+    array = backend.asarray(raw(x))
     if isinstance(x, numbers.Real) and array.dtype.kind != "f":
         array = array.astype(float)
     return Tensor(array, leaf(array))
@@ -48,11 +40,11 @@ def _variable(x):
 
 def _inner(*inputs):
     """Whether the result must itself be differentiable: inside a transform, or of tensors."""
-    return _depth.transforms > 1 or any(type(x) is Tensor for x in leaves(inputs))
+    return thread.state.transforms > 1 or any(type(x) is Tensor for x in leaves(inputs))
 
 
 def _plain(structure):
-    return map_leaves(lambda t: t.data if type(t) is Tensor else t, structure)
+    return map_leaves(raw, structure)
 
 
 def _gradients(outputs, inputs, cotangents, create_graph, what="the cotangent"):
@@ -214,7 +206,7 @@ def jvp(f, x, v):
 
 
 def _data(t):
-    return t.data if type(t) is Tensor else backend.asarray(t)
+    return backend.asarray(raw(t))
 
 
 def hvp(f, x, v):
@@ -264,24 +256,14 @@ def jacobian(f):
 
 def _rows(y, x, create_graph):
     """Return the Jacobian of one array: a walk back for every element of it."""
-    rows = []
-    for i in range(_data(y).size):
-        one = np.zeros_like(_data(y)).reshape(-1)
-        one[i] = 1
-        rows.append(leaves(_gradients(y, x, one.reshape(_data(y).shape), create_graph)))
-    shape = _data(y).shape
-    columns = zip(*rows) if rows else [[] for _ in leaves(x)]
-    return rebuild(
-        x,
-        iter(
-            [
-                reshape(stack(list(column)), shape + part.shape)
-                if rows
-                else Tensor(np.zeros(shape + part.shape, part.dtype))
-                for column, part in zip(columns, leaves(x))
-            ]
-        ),
-    )
+    shape, ones = np.shape(y), np.identity(_data(y).size, dtype=_data(y).dtype, like=_data(y))
+    rows = [leaves(_gradients(y, x, one.reshape(shape), create_graph)) for one in ones]
+    blocks = []
+    for k, part in enumerate(leaves(x)):
+        none = np.zeros_like(part.data, shape=(0, *part.shape))  # y may have no element
+        column = [none, *[expand_dims(row[k], 0) for row in rows]]
+        blocks.append(reshape(concatenate(column), shape + part.shape))
+    return rebuild(x, iter(blocks))
 
 
 def hessian(f):

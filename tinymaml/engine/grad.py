@@ -1,5 +1,6 @@
 """grad(): the walk back through the graph."""
 
+import itertools
 from operator import attrgetter
 
 import numpy as np
@@ -57,8 +58,8 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
         g = cotangents.get(target.node)
         if g is None and not allow_unused:
             raise ValueError(
-                f"inputs{names(inputs)[i]} of shape {target.shape} is not used by the outputs, so its "
-                "gradient is zero; leave it out, or pass allow_unused=True to get None for it"
+                f"inputs{names(inputs)[i]} of shape {target.shape} is not used by the outputs, "
+                "so its gradient is zero; leave it out, or pass allow_unused=True to get None"
             )
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
             g = np.asarray(g)
@@ -127,9 +128,9 @@ def _walk_back(seeds, inputs, create_graph):
         op, parents = node.op, needed_parents[node]
         known = op.known(node, g, parents, create_graph)
         if op.joint:
-            for parent, c in zip(parents, op.vjps[0](*op.picks[0](known))):
-                if parent is not None and c is not None:
-                    add(parent, c)
+            for parent, of_parent in zip(parents, op.vjps[0](*op.picks[0](known))):
+                if parent is not None:
+                    add(parent, of_parent)
             continue
         for parent, vjp, pick in zip(parents, op.vjps, op.picks):
             if parent is not None and vjp is not None:
@@ -176,19 +177,17 @@ def _tensors(structure, what):
         if tensor.node is None:
             raise ValueError(
                 f"{what}{names(structure)[i]} of shape {tensor.shape} does not require a gradient; "
-                "make it with tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not detach it"
+                "make it with tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not "
+                "detach it"
             )
     return tensors
 
 
 def _seeds(outputs, grad_outputs, create_graph):
     """Return the (node, cotangent) pairs that the walk starts from."""
-    tensors = _tensors(outputs, "outputs")
-    if grad_outputs is None:
-        given = [None] * len(tensors)
-    else:
+    tensors, seeds, given = _tensors(outputs, "outputs"), [], itertools.repeat(None)
+    if grad_outputs is not None:
         given = match(outputs, grad_outputs, "grad_outputs")
-    seeds = []
     for i, (y, g) in enumerate(zip(tensors, given)):
         if g is None:
             if y.shape != ():

@@ -56,6 +56,7 @@ class Op:
     def __init__(self, forward, names, vjps, name, joint):
         functools.update_wrapper(self, forward)
         self.name = self.__name__ = self.__qualname__ = name or forward.__name__.lstrip("_")
+        self.__doc__ = forward.__doc__ or f"The op ``{self.name}``; see :func:`tinymaml.op`."
         self.forward, self.joint, self.starred = forward, joint is not None, "*" in names
         self.names = names.replace("*", "").split()
         self.vjps = [joint] if joint else list(vjps)
@@ -81,13 +82,17 @@ class Op:
     def _places(self, wanted):
         """Return where the values of a derivative's parameters are among all that is known."""
         known = [*RESERVED, *self.names, *self.defaults]
-        places = {name: i for i, name in enumerate(known)}
+        places = {name: known.index(name) for name in known}
         places |= {f"{name}_like": places[name] for name in ("y", *self.names)}
-        unknown = [name for name in wanted if name not in places]
-        if unknown or len(set(known)) < len(known):
+        if len(set(known)) < len(known):
+            twice = max(known, key=known.count)
             raise TypeError(
-                f"op {self.name!r}: a derivative may name {', '.join(places)}, each of which must "
-                f"mean one thing, but not {', '.join(unknown) or 'two things alike'}"
+                f"op {self.name!r}: {twice!r} would mean two things; rename the argument"
+            )
+        if unknown := [name for name in wanted if name not in places]:
+            raise TypeError(
+                f"op {self.name!r}: a derivative names {', '.join(unknown)}, but it may name only "
+                f"{', '.join(places)}"
             )
         return [places[name] for name in wanted]
 
@@ -154,11 +159,7 @@ class Op:
     def _plan(self, key, active, n):
         """Return whether y must be kept, and which of n arguments need not be."""
         names = self.names + self.names[-1:] * (n - self._arity)
-        used = (
-            self._wanted
-            if self.joint
-            else [w for i, w in enumerate(self._wanted) if active >> i & 1]
-        )
+        used = [w for i, w in enumerate(self._wanted) if self.joint or active >> i & 1]
         wanted = set().union(*used)
         dropped = [i for i, name in enumerate(names[:n]) if name not in wanted]
         self._plans[key] = "y" in wanted, dropped
@@ -230,10 +231,11 @@ def op(forward, names, *vjps, name=None, joint=None):
         For each argument (but a starred one) its cotangent; None if it has no derivative. Its
         parameters say what it needs, and nothing else is kept: ``g``, the cotangent of the result;
         ``y``, the result; an argument by its name, or ``NAME_like`` (``y_like`` too) for nothing
-        but its ``shape``, ``ndim`` and ``dtype``; ``saved``; a keyword of the forward, or ``**`` for all. It is fed
-        raw arrays, or tensors if the derivative itself will be differentiated, so it must use
-        nothing but operators, NumPy functions and ops, and must capture no float array. It may
-        return the shape that its expression broadcasts to; that is summed down to the argument's.
+        but its ``shape``, ``ndim`` and ``dtype``; ``saved``; a keyword of the forward, or all with
+        ``**``. It is fed raw arrays, or tensors if the derivative itself will be differentiated, so
+        it must use nothing but operators, NumPy functions and ops, and must capture no float array.
+        It may return the shape that its expression broadcasts to, which is summed down to the
+        argument's.
     name : str, optional
         ``forward.__name__`` by default.
     joint : function, optional

@@ -25,6 +25,7 @@ class _State:
         self.recording = True  # whether ops make nodes
         self.in_derivative = False  # whether these belong to a derivative: grad() walks back
         self.trace = None  # a list while somebody listens to the ops that run
+        self.transforms = 0  # how many of func's are running, one inside another
 
 
 class _Thread(threading.local):

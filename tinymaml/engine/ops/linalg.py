@@ -8,7 +8,7 @@ import numpy as np
 from ..numpy_rules import implements
 from ..op import as_arrays, op
 from .elementwise import multiply
-from .shape import broadcast_to, diagonal, expand_dims, getitem, moveaxis, ravel, reshape, swapaxes
+from .shape import broadcast_to, diagonal, expand_dims, moveaxis, ravel, reshape, roll, swapaxes
 
 
 def mT(x):
@@ -53,9 +53,7 @@ def dot(a, b):
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return multiply(a, b)
     a, b = as_arrays((a, b))
-    if b.ndim <= 2:
-        return matmul(a, b)
-    return tensordot(a, b, (-1, -2))
+    return matmul(a, b) if b.ndim <= 2 else tensordot(a, b, (-1, -2))
 
 
 def inner(a, b):
@@ -181,13 +179,8 @@ def cross(a, b, axis=-1):
     if a.shape[axis] != 3 or b.shape[axis] != 3:
         raise ValueError(f"cross takes vectors of length 3, given shapes {a.shape} and {b.shape}")
     a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
-    after, before = [1, 2, 0], [2, 0, 1]
-    product = _last(a, after) * _last(b, before) - _last(a, before) * _last(b, after)
+    product = roll(a, -1, -1) * roll(b, 1, -1) - roll(a, 1, -1) * roll(b, -1, -1)
     return moveaxis(product, -1, axis)
-
-
-def _last(x, order):
-    return getitem(x, (Ellipsis, order))
 
 
 def _linear(x, weight, bias):

@@ -344,16 +344,6 @@ def flip(x, axis=None):
     return getitem(x, tuple([slice(None, None, -1 if i in axes else 1) for i in range(x.ndim)]))
 
 
-def fliplr(x):
-    """Reverse along axis 1."""
-    return flip(x, 1)
-
-
-def flipud(x):
-    """Reverse along axis 0."""
-    return flip(x, 0)
-
-
 def take_along_axis(x, indices, axis=-1):
     """Take elements along an axis by an index array of the same number of axes."""
     if axis is None:
@@ -402,7 +392,7 @@ def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
 
 
 implements(np, ravel, swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, concatenate, stack)
-implements(np, vstack, hstack, array_split, split, repeat, tile, pad, flip, fliplr, flipud, roll)
+implements(np, vstack, hstack, array_split, split, repeat, tile, pad, flip, roll)
 implements(np, rot90, diagonal, diag, trace, tril, triu, take_along_axis, take, select)
 implements(np, zeros_like, ones_like, empty_like, full_like, array_equal, allclose)
 for _function in (atleast_1d, atleast_2d, atleast_3d):
@@ -410,6 +400,8 @@ for _function in (atleast_1d, atleast_2d, atleast_3d):
 numpy_functions |= {
     np.reshape: lambda x, shape: reshape(x, shape),
     np.transpose: lambda x, axes=None: transpose(x, axes),
+    np.fliplr: lambda x: flip(x, 1),
+    np.flipud: lambda x: flip(x, 0),
     np.shape: lambda x: x.shape,
     np.ndim: lambda x: x.ndim,
     np.size: lambda x, axis=None: np.size(raw(x), axis),
