@@ -13,9 +13,9 @@ import numpy as np
 
 from tinymaml import ops
 from tinymaml.engine import backend
+from tinymaml.engine.op import table
 from tinymaml.engine.ops import shape as shape_ops
 from tinymaml.engine.structure import leaves, map_leaves
-from tinymaml.engine.op import table
 from tinymaml.engine.tensor import raw
 
 #: The derivative table as the package makes it, before any test adds ops of its own.

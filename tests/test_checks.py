@@ -88,6 +88,18 @@ class TestGradcheck:
             with pytest.raises(GradientError, match=r"Every op .* right by itself.*left the graph"):
                 gradcheck(leave, X)
 
+    def test_says_so_too_behind_the_derivative_of_a_batch_norm(self):
+        """Its ops take sums over others of their arguments, so they cannot be tried alone."""
+
+        def leave(x):
+            y = tm.ops.batch_norm(x, backend.asarray(np.ones(3)), backend.asarray(np.zeros(3)))
+            return tm.grad(np.sum(y**3), x, create_graph=True) * x.detach()
+
+        batch = np.random.default_rng(0).standard_normal((5, 3))
+        for check in (gradcheck, gradgradcheck):
+            with pytest.raises(GradientError, match="right by itself"):
+                check(leave, batch)
+
     @pytest.mark.parametrize("f", [np.matmul, lambda a, b: a @ b])
     def test_a_list_is_one_argument(self, f):
         with pytest.raises(TypeError, match=r"argument.*inputs is a list.*pass a tuple"):

@@ -679,6 +679,85 @@ def test_own_op_of_many_arguments():
     assert of_x.item() == 4 and of_y.tolist() == [1, 1]
 
 
+class TestRows:
+    """What a row may say, and what is kept of it."""
+
+    def test_what_is_not_named_is_not_kept(self):
+        x, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+        node = (x * 2.0 * b.detach()).node
+        assert [type(a) for a in node.args] == [tm.engine.tensor.Node, Tensor] and node.y is None
+        node = np.tanh(x).node
+        assert type(node.args[0]) is not Tensor and node.y is not None
+
+    def test_shape_alone_keywords_and_their_defaults(self):
+        times = tm.op(
+            lambda x, factor=2.0, *, power=1: x * factor**power,
+            "x",
+            lambda g, x_like, y_like, power, factor: (
+                g * factor**power + np.zeros(x_like.shape) * y_like.ndim
+            ),
+            name="times",
+        )
+        x = leaf([1.0, 2.0])
+        for y, slope in [
+            (times(x), 2),
+            (times(x, 3.0), 3),
+            (times(x, power=2), 4),
+            (times(x, 3.0, power=2), 9),
+            (times(power=2, x=x, factor=5.0), 25),
+        ]:
+            assert y.node.static.keys() == {"factor", "power"}
+            assert tm.grad(y.sum(), x).tolist() == [slope, slope]
+        with pytest.raises(TypeError, match="too many positional"):
+            times(x, 3.0, 2)
+
+    def test_what_the_forward_saves_reaches_its_derivative(self):
+        def forward(x, index):
+            sign = np.sign(x)
+            return x[index] * sign[index], sign
+
+        fold = tm.op(
+            forward,
+            "x",
+            lambda g, saved, x_like, **how: (
+                saved * np.eye(x_like.shape[0])[how["index"]] * g.reshape(())
+            ),
+            name="fold",
+        )
+        x = leaf([-1.0, 2.0])
+        assert fold(np.array([-3.0, 2.0]), index=0) == 3
+        assert tm.grad(fold(x, index=0), x).tolist() == [-1, 0]
+
+    def test_a_star_stands_for_the_rest(self):
+        weigh = tm.op(
+            lambda x, *weights: x * sum(weights),
+            "x *weights",
+            lambda g, weights: g * sum(weights),
+            name="weigh",
+        )
+        x, w = leaf(2.0), leaf(3.0)
+        assert tm.grad(weigh(x, w, 4.0), x).item() == 7
+        assert tm.grad(weigh(x), x).item() == 0
+
+    @pytest.mark.parametrize(
+        "make, sentence",
+        [
+            (lambda: tm.op(np.tanh, lambda g, y, x: g), r"op\(np.multiply, 'a b', lambda g, b: "),
+            (lambda: tm.op(np.tanh, "x", lambda g, z: g), "'tanh': .* names z, but it may name"),
+            (lambda: tm.op(np.tanh, "x", lambda g, _x: g), "names _x, but it may name only"),
+            (lambda: tm.op(np.add, "a b", lambda g: g), "'a b' but has 1 derivatives; give one"),
+            (lambda: tm.op(np.add, "x y", lambda g: g, None), "'y' would mean two things"),
+        ],
+    )
+    def test_a_row_that_is_wrong_is_refused_when_it_is_made(self, make, sentence):
+        with pytest.raises(TypeError, match=sentence):
+            make()
+
+    def test_a_missing_argument_is_named(self):
+        with pytest.raises(TypeError, match="missing a required argument: 'b'"):
+            tm.ops.elementwise.add(leaf(1.0))
+
+
 def test_own_op_leaves_numpys_function_as_it_is():
     zero = tm.op(np.square, "x", lambda g: g * 0, name="zero")
     x = leaf(3.0)

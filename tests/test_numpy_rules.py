@@ -11,9 +11,9 @@ from samples import SAMPLES
 
 import tinymaml as tm
 from tinymaml import ops
-from tinymaml.engine.structure import leaves
 from tinymaml.engine.numpy_rules import numpy_functions
 from tinymaml.engine.op import table
+from tinymaml.engine.structure import leaves
 from tinymaml.engine.tensor import Tensor
 
 EVERY_SAMPLE = [
@@ -501,7 +501,7 @@ def test_using_the_values_of_what_is_named_like_is_explained():
     wrong = tm.op(np.sinh, "x", lambda g, x_like: g * np.cosh(x_like), name="wrong_sinh")
     try:
         t = tensors(np.ones(2))
-        with pytest.raises(TypeError, match="x_like|NAME_like"):
+        with pytest.raises(TypeError, match="NAME_like"):
             tm.grad(wrong(t).sum(), t)
     finally:
         del table["wrong_sinh"]

@@ -236,7 +236,8 @@ def find_culprit(call, arrays, second, eps=1e-6, atol=1e-5, rtol=1e-3):
         state.trace = before
     for op, args, static in trace:
         varied = [i for i, a in enumerate(args) if type(a) is Tensor and a.requires_grad]
-        if not varied:
+        # an argument that follows from the others would stay as it is while they vary
+        if not varied or (op.derived and len(args) > len(op.names) - op.derived):
             continue
 
         def alone(*tensors, op=op, args=args, static=static, varied=varied):

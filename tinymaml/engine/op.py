@@ -35,6 +35,8 @@ class Op:
         Of the arguments that may be differentiated.
     starred : bool
         Whether the last of them stands for any number of arguments.
+    derived : int
+        How many of the last of them follow from the others.
     defaults : dict
         The keywords of the forward, which are never differentiated, and what they are if not given.
     saves : bool
@@ -49,7 +51,7 @@ class Op:
 
     # __dict__ is for what functools.update_wrapper copies: the docstring and module of the forward
     __slots__ = tuple(
-        "name forward names starred defaults saves joint vjps picks __dict__ "
+        "name forward names starred derived defaults saves joint vjps picks __dict__ "
         "_arity _by_position _wanted _differentiable _plans".split()
     )
 
@@ -58,12 +60,13 @@ class Op:
         self.name = self.__name__ = self.__qualname__ = name or forward.__name__.lstrip("_")
         self.__doc__ = forward.__doc__ or f"The op ``{self.name}``; see :func:`tinymaml.op`."
         self.forward, self.joint, self.starred = forward, joint is not None, "*" in names
-        self.names = names.replace("*", "").split()
+        self.names = [word.strip("*()") for word in names.split()]
+        self.derived = names.count("(")
         self.vjps = [joint] if joint else list(vjps)
-        if not joint and len(vjps) != len(self.names) - self.starred:
+        if not joint and len(vjps) != sum(word.isidentifier() for word in names.split()):
             raise TypeError(
                 f"op {self.name!r} takes {names!r} but has {len(vjps)} derivatives; give one for "
-                "each argument without a star, None where there is none"
+                "each argument without a star or parentheses, None where there is none"
             )
         self.__signature__ = _signature(forward, self.names)
         self._arity = len(self.names)
@@ -226,9 +229,10 @@ def op(forward, names, *vjps, name=None, joint=None):
         ``names`` is a keyword, never differentiated.
     names : str
         The arguments that may be tensors: ``"a b"``. A last one with a star stands for any number
-        of arguments: ``"x *indices"``.
+        of arguments: ``"x *indices"``. Last ones in parentheses follow from the others, such as
+        ``"x (mean)"``: they have no derivative, since those of the others take them into account.
     *vjps : function or None
-        For each argument (but a starred one) its cotangent; None if it has no derivative. Its
+        For each argument without a star or parentheses its cotangent; None if it has none. Its
         parameters say what it needs, and nothing else is kept: ``g``, the cotangent of the result;
         ``y``, the result; an argument by its name, or ``NAME_like`` (``y_like`` too) for nothing
         but its ``shape``, ``ndim`` and ``dtype``; ``saved``; a keyword of the forward, or all with

@@ -11,9 +11,9 @@ With x^ = (x - mean(x)) s, s = (var(x) + eps)^(-1/2), means over the batch, per 
 
 Each is fused into two passes over memory: one for sums over the batch, one for the result. Sums
 that several ops want are handed on to them: ``moments``, the mean of x and s; ``sums``, of g and of
-g x^, which are also the cotangents of beta and gamma. Such an argument has no derivative of its
-own, since every derivative goes through x itself: that the sums are functions of x, never
-constants, is what makes the second order right.
+g x^, which are also the cotangents of beta and gamma. Such an argument, named in parentheses, has
+no derivative of its own, since every derivative goes through x itself: that the sums are functions
+of x, never constants, is what makes the second order right.
 
 Numbers per channel have the shape (*lead, c), stacks of them one axis more in front.
 """
@@ -224,9 +224,9 @@ def _second_forward(u, h, x, gamma, products, sums, moments, *, eps, core):
     )
 
 
-_batch_norm = op(_forward, "x gamma beta *moments", joint=_vjp, name="batch_norm")
-_sums = op(_sums_forward, "h x moments", joint=_sums_vjp, name="batch_norm_sums")
-_grad = op(_grad_forward, "h x gamma sums moments", joint=_grad_vjp, name="batch_norm_grad")
+_batch_norm = op(_forward, "x gamma beta *(moments)", joint=_vjp, name="batch_norm")
+_sums = op(_sums_forward, "h x (moments)", joint=_sums_vjp, name="batch_norm_sums")
+_grad = op(_grad_forward, "h x gamma (sums) (moments)", joint=_grad_vjp, name="batch_norm_grad")
 # These run only where nothing is recorded, so they need no derivatives.
 _products = op(_products_forward, "*arrays", name="batch_norm_products")
 _second = op(_second_forward, "*arrays", name="batch_norm_second")
