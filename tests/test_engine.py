@@ -190,6 +190,7 @@ class TestErrors:
             (lambda t: t.mean(0, np.float32), "positional argument"),
             (lambda t: np.concatenate([t, t], dtype=np.float32), "np.concatenate .* dtype="),
             (lambda t: np.reshape(t, (1, 2), order="F"), "np.reshape .* not take order="),
+            (lambda t: np.linalg.cholesky(t, upper=True), "np.linalg.cholesky .* take upper="),
         ],
     )
     def test_options_that_are_not_differentiated_are_refused_by_name(self, call, message):

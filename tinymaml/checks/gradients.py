@@ -82,9 +82,9 @@ def gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-3):
     >>> tm.gradcheck(lambda x: np.exp(wrong(x)), np.array(1.0))
     Traceback (most recent call last):
     ...
-    tinymaml.checks.gradients.GradientError: gradcheck, inputs: 4.3275436 analytic, 5.6822174 numeric. \
-The culprit is op 'wrong': its derivative is wrong (argument 0: 1.3361587 analytic, 1.7544236 \
-numeric)
+    tinymaml.checks.gradients.GradientError: gradcheck, inputs: 4.3275436 analytic, 5.6822174 \
+numeric. The culprit is op 'wrong': its derivative is wrong (argument 0: 1.3361587 analytic, \
+1.7544236 numeric)
     """
     call, arrays, where = _prepare(f, inputs)
     wrong = _first_wrong(call, call, arrays, where, eps, atol, rtol)

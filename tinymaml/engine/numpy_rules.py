@@ -1,5 +1,6 @@
 """NumPy's own functions on tensors: NumPy hands each call over, and this module finds the op."""
 
+import contextlib
 import functools
 import inspect
 
@@ -66,8 +67,7 @@ def _keywords(function, numpys):
         p.name: p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
     by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    try:
+    theirs = []
+    with contextlib.suppress(ValueError):  # some functions in C do not tell
         theirs = list(inspect.signature(numpys).parameters)
-    except ValueError:  # some functions in C do not tell
-        theirs = []
     return {their: our for their, our in zip(theirs, by_position) if our not in theirs} | ours

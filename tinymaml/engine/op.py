@@ -1,5 +1,6 @@
 """An op: one row of the derivative table, a function and the cotangent of each of its arguments."""
 
+import contextlib
 import functools
 import inspect
 from operator import itemgetter
@@ -152,8 +153,8 @@ class Op:
         """Return the arguments by position and the others by keyword."""
         n = self._arity
         options = dict(zip(self._by_position, args[n:]))
-        if len(args) - n == len(options) and options.keys().isdisjoint(static):
-            return args[:n], options | static
+        if len(args) == n + len(options) and options.keys().isdisjoint(static):
+            return args[:n], options | static if static else options
         bound = self.__signature__.bind(*args, **static)
         bound.apply_defaults()
         values = list(bound.arguments.values())
@@ -210,11 +211,9 @@ def _shape_alone(a):
 
 def _signature(forward, names):
     """Return how ``forward`` is called; a ufunc, and what does not tell, with arguments alone."""
-    try:
+    with contextlib.suppress(ValueError):
         if not isinstance(forward, np.ufunc):
             return inspect.signature(forward)
-    except ValueError:
-        pass
     return inspect.Signature([inspect.Parameter(name, 0) for name in names])
 
 

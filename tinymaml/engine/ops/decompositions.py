@@ -42,7 +42,7 @@ def _cholesky_vjp(g, y):
     return 0.5 * (s + mT(s))
 
 
-cholesky = op(np.linalg.cholesky, "x", _cholesky_vjp)
+cholesky = op(lambda x: np.linalg.cholesky(x), "x", _cholesky_vjp, name="cholesky")
 
 
 def solve(a, b):

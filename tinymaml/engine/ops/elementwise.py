@@ -101,15 +101,15 @@ where = op(
     name="where",
 )
 
+
 # Activations
-relu = op(lambda x: np.maximum(x, 0), "x", lambda g, y: g * (y > 0), name="relu")
-sigmoid = op(
+def _sigmoid(x):
     # e^x / (1 + e^x) left of 0 and 1 / (1 + e^-x) right of it: no overflow, no cancellation
-    lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))),
-    "x",
-    lambda g, y: g * y * (1 - y),
-    name="sigmoid",
-)
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
+
+
+sigmoid = op(_sigmoid, "x", lambda g, y: g * y * (1 - y))
+relu = op(lambda x: np.maximum(x, 0), "x", lambda g, y: g * (y > 0), name="relu")
 softplus = op(lambda x: np.logaddexp(x, 0), "x", lambda g, x: g * sigmoid(x), name="softplus")
 
 # Not differentiable: the result is a tensor that requires no gradient.

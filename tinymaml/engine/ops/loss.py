@@ -11,13 +11,10 @@ from ..op import as_arrays, op
 from .reduction import _logsumexp, softmax
 from .shape import broadcast_to, reshape
 
-#: Labels (..., n) as rows (..., n, classes) of zeros and a one.
-one_hot = op(
-    lambda labels, classes: labels[..., None] == np.arange(classes, like=labels),
-    "labels",
-    None,
-    name="one_hot",
-)
+
+def _one_hot(labels, classes):
+    """Labels (..., n) as rows (..., n, classes) of zeros and a one."""
+    return labels[..., None] == np.arange(classes, like=labels)
 
 
 def _cross_entropy_forward(logits, labels):
@@ -35,6 +32,9 @@ def _cross_entropy_forward(logits, labels):
 def _per_example(g, n):
     """Spread the cotangent of a mean over n examples: (...) -> (..., 1, 1)."""
     return reshape(g * (1 / (n or 1)), (*g.shape, 1, 1))
+
+
+one_hot = op(_one_hot, "labels", None)
 
 
 def _cross_entropy_vjp(g, logits, labels):

@@ -94,10 +94,8 @@ any = _reduction("any", None)
 all = _reduction("all", None)
 argmax = _reduction("argmax", None)
 argmin = _reduction("argmin", None)
-argsort = op(lambda x, axis=-1: np.argsort(x, axis=axis), "x", None, name="argsort")
-argpartition = op(
-    lambda x, kth, axis=-1: np.argpartition(x, kth, axis=axis), "x", None, name="argpartition"
-)
+argsort = op(np.argsort, "x", None)
+argpartition = op(np.argpartition, "x", None)
 
 
 def _cumsum_vjp(g, x_like, axis):

@@ -19,15 +19,10 @@ _reshape = op(
     name="reshape",
 )
 _transpose = op(
-    lambda x, axes: x.transpose(axes),
-    "x",
-    lambda g, axes: _transpose(g, axes=tuple([axes.index(i) for i in range(len(axes))])),
-    name="transpose",
+    np.transpose, "x", lambda g, axes: _transpose(g, axes=tuple(np.argsort(axes).tolist()))
 )
 # The engine sums a cotangent down to the shape of the argument, which is this op's derivative.
-_broadcast_to = op(
-    lambda x, shape: np.broadcast_to(x, shape), "x", lambda g: g, name="broadcast_to"
-)
+_broadcast_to = op(np.broadcast_to, "x", lambda g: g)
 _astype = op(lambda x, dtype: x.astype(dtype), "x", lambda g: g, name="astype")
 _as_integers = op(lambda x, dtype: x.astype(dtype), "x", None, name="as_integers")
 _pad = op(
@@ -60,6 +55,10 @@ _concatenate = op(
 )
 
 
+#: What an index may hold beside arrays; a string is NumPy's to refuse.
+BASIC = (int, slice, type(None), type(Ellipsis), np.generic, float, str)
+
+
 # Indexing and its adjoint, which adds each element back to where it was taken from. The arrays of
 # an index are arguments of the op; ``places`` says where in the index they go.
 def _whole(index, places, arrays):
@@ -68,7 +67,7 @@ def _whole(index, places, arrays):
     return tuple([filled.get(i, part) for i, part in enumerate(index)]) if places else index
 
 
-def _scatter_add_forward(x, *arrays, index, places, shape):
+def _scatter_add_forward(x, *arrays, index, shape, places=()):
     x = np.asarray(x) if isinstance(x, np.generic) else x  # NumPy makes scalars of 0-d results
     z = np.zeros(shape, x.dtype, like=x)
     if places:  # an element may be taken more than once
@@ -79,7 +78,7 @@ def _scatter_add_forward(x, *arrays, index, places, shape):
 
 
 _getitem = op(
-    lambda x, *arrays, index, places: x[_whole(index, places, arrays)],
+    lambda x, *arrays, index, places=(): x[_whole(index, places, arrays)],
     "x *arrays",
     lambda g, x_like, arrays, **how: _scatter_add(g, *arrays, shape=x_like.shape, **how),
     name="getitem",
@@ -95,17 +94,11 @@ _scatter_add = op(
 def _apart(index):
     """Return the arrays of an index, and what is left of it as options of an op."""
     parts = index if isinstance(index, tuple) else (index,)
-    places = tuple([i for i, part in enumerate(parts) if _is_array(part)])
+    places = tuple([i for i, part in enumerate(parts) if not isinstance(part, BASIC)])
     if not places:
-        return [], {"index": index, "places": places}
+        return [], {"index": index}
     rest = tuple([None if i in places else part for i, part in enumerate(parts)])
     return [_kept(parts[i]) for i in places], {"index": rest, "places": places}
-
-
-def _is_array(part):
-    return isinstance(part, (list, tuple)) or (
-        hasattr(part, "shape") and not isinstance(part, np.generic)
-    )
 
 
 def _kept(array):
@@ -118,6 +111,8 @@ def _kept(array):
 
 def getitem(x, index):
     """NumPy's basic, advanced and boolean indexing; index arrays may be tensors."""
+    if isinstance(index, BASIC):
+        return _getitem(x, index=index)
     arrays, options = _apart(index)
     return _getitem(x, *arrays, **options)
 
@@ -139,13 +134,7 @@ def _take_along_axis_vjp(g, x_like, indices, axis):
     return scatter_add(g, tuple(grids), x_like.shape)
 
 
-_take_along_axis = op(
-    lambda x, indices, axis: np.take_along_axis(x, indices, axis),
-    "x indices",
-    _take_along_axis_vjp,
-    None,
-    name="take_along_axis",
-)
+_take_along_axis = op(np.take_along_axis, "x indices", _take_along_axis_vjp, None)
 
 
 def reshape(x, *shape):
@@ -367,18 +356,10 @@ def select(condlist, choicelist, default=0):
 
 
 # Values that do not depend on the elements, or carry no derivative.
-def _filled(function):
-    return op(lambda x, dtype=None: function(x, dtype=dtype), "x", None, name=function.__name__)
-
-
-zeros_like, ones_like, empty_like = map(_filled, (np.zeros_like, np.ones_like, np.empty_like))
-full_like = op(
-    lambda x, value, dtype=None: np.full_like(x, value, dtype=dtype),
-    "x value",
-    None,
-    None,
-    name="full_like",
-)
+zeros_like = op(np.zeros_like, "x", None)
+ones_like = op(np.ones_like, "x", None)
+empty_like = op(np.empty_like, "x", None)
+full_like = op(np.full_like, "x value", None, None)
 
 
 def array_equal(a, b, equal_nan=False):

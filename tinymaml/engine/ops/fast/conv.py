@@ -206,7 +206,7 @@ def _max_pool2d(x, size=2):
     return y, index
 
 
-def _gather(x, index, image, size):
+def _max_pool2d_gather(x, index, image, size):
     """Return the element of each window that ``index`` names."""
     first, *rest = _windows(x, size)
     y = first * (index == 0)
@@ -215,7 +215,7 @@ def _gather(x, index, image, size):
     return y
 
 
-def _scatter(h, index, image, size):
+def _max_pool2d_scatter(h, index, image, size):
     """Put every element of h in its window, at the place that ``index`` names, among zeros."""
     whole = all(n % size == 0 for n in image)
     make = np.empty if whole else np.zeros  # what does not fill a window gets no gradient
@@ -228,19 +228,7 @@ def _scatter(h, index, image, size):
 max_pool2d = op(
     _max_pool2d,
     "x",
-    lambda g, x_like, saved, size: _pool_scatter(g, saved, image=x_like.shape[-3:-1], size=size),
+    lambda g, x_like, saved, size: _scatter(g, saved, image=x_like.shape[-3:-1], size=size),
 )
-_pool_gather = op(
-    _gather,
-    "x index",
-    lambda g, index, **how: _pool_scatter(g, index, **how),
-    None,
-    name="max_pool2d_gather",
-)
-_pool_scatter = op(
-    _scatter,
-    "h index",
-    lambda g, index, **how: _pool_gather(g, index, **how),
-    None,
-    name="max_pool2d_scatter",
-)
+_gather = op(_max_pool2d_gather, "x index", lambda g, index, **at: _scatter(g, index, **at), None)
+_scatter = op(_max_pool2d_scatter, "h index", lambda g, index, **at: _gather(g, index, **at), None)
