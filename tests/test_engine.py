@@ -690,6 +690,7 @@ class TestRows:
         node = np.tanh(x).node
         assert type(node.args[0]) is not Tensor and node.y is not None
 
+    @pytest.mark.numpy_only
     def test_shape_alone_keywords_and_their_defaults(self):
         times = tm.op(
             lambda x, factor=2.0, *, power=1: x * factor**power,
@@ -712,6 +713,7 @@ class TestRows:
         with pytest.raises(TypeError, match="too many positional"):
             times(x, 3.0, 2)
 
+    @pytest.mark.numpy_only
     def test_what_the_forward_saves_reaches_its_derivative(self):
         def forward(x, index):
             sign = np.sign(x)

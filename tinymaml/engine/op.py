@@ -39,7 +39,7 @@ class Op:
     derived : int
         How many of the last of them follow from the others.
     defaults : dict
-        The keywords of the forward, which are never differentiated, and what they are if not given.
+        The keywords of the forward that derivatives name, and what they are if not given.
     saves : bool
         Whether the forward gives ``(y, saved)``.
     joint : bool
@@ -72,14 +72,16 @@ class Op:
         self.__signature__ = _signature(forward, self.names)
         self._arity = len(self.names)
         rest = list(self.__signature__.parameters.values())[self._arity :]
-        self.defaults = {p.name: None if p.default is p.empty else p.default for p in rest}
+        options = {p.name: None if p.default is p.empty else p.default for p in rest}
         self._by_position = [p.name for p in rest if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._wanted = [_parameters(vjp) if vjp else [] for vjp in self.vjps]
+        named = {name for wanted in self._wanted for name in wanted}
+        self.defaults = {n: value for n, value in options.items() if n in named or "**" in named}
         self.picks = [wanted and _picker(self._places(wanted)) for wanted in self._wanted]
         for i, wanted in enumerate(self._wanted):
             if "**" in wanted:
                 self.vjps[i] = functools.partial(_with_keywords, self.vjps[i])
-        self.saves = any("saved" in wanted for wanted in self._wanted)
+        self.saves = "saved" in named
         self._differentiable = -1 if joint else sum(1 << i for i, v in enumerate(vjps) if v)
         self._plans = {}  # bit mask of the arguments that require a gradient -> what must be kept
 
@@ -155,10 +157,9 @@ class Op:
         options = dict(zip(self._by_position, args[n:]))
         if len(args) == n + len(options) and options.keys().isdisjoint(static):
             return args[:n], options | static if static else options
-        bound = self.__signature__.bind(*args, **static)
-        bound.apply_defaults()
-        values = list(bound.arguments.values())
-        return values[:n], dict(zip(self.defaults, values[n:]))
+        given = self.__signature__.bind(*args, **static).arguments
+        first = list(self.__signature__.parameters.values())[:n]
+        return [given.pop(p.name, p.default) for p in first], given
 
     def _plan(self, key, active, n):
         """Return whether y must be kept, and which of n arguments need not be."""

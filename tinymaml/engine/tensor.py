@@ -48,7 +48,7 @@ class Node:
         The arguments: a ``Tensor`` where a derivative needs the values, a ``Node`` (which still has
         ``shape`` and ``dtype``) where none does, anything else as it came.
     static : dict
-        The op's keyword arguments, all of them: axes, shapes; never differentiated.
+        The op's keyword arguments: axes, shapes; never differentiated.
     y : array or None
         The raw result, where a derivative needs it.
     saved : array, tuple or None
