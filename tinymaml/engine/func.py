@@ -5,6 +5,7 @@ transform runs inside another, the inner one records its own derivative, so they
 """
 
 import numbers
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import numpy as np
@@ -82,7 +83,7 @@ def _scalar(y):
     return y
 
 
-def value_and_grad(f, argnums=0):
+def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
     """Return a function that gives f's value and its gradient.
 
     Parameters
@@ -131,7 +132,7 @@ def value_and_grad(f, argnums=0):
     return value_and_gradient
 
 
-def grad(f, argnums=0):
+def grad(f: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
     """Return a function that gives the gradient of a function with a scalar result.
 
     Parameters and errors as :func:`value_and_grad`.
@@ -147,7 +148,7 @@ def grad(f, argnums=0):
     return lambda *args, **kwargs: both(*args, **kwargs)[1]
 
 
-def vjp(f, *inputs):
+def vjp(f: Callable, *inputs) -> tuple:
     """Return f's result and its pullback, cotangent of the result -> cotangents of the inputs.
 
     Returns
@@ -179,7 +180,7 @@ def vjp(f, *inputs):
     return (y if inner else _plain(y)), pullback
 
 
-def jvp(f, x, v):
+def jvp(f: Callable, x, v) -> tuple:
     """Return f(x) and the derivative of f at x in the direction v, a structure like x.
 
     The pullback g -> J^T g is linear, and its own pullback at v is J v, whatever g was.
@@ -209,7 +210,7 @@ def _data(t):
     return backend.asarray(raw(t))
 
 
-def hvp(f, x, v):
+def hvp(f: Callable, x, v):
     """Return the Hessian of f at x times v, both one structure; f takes it as its one argument.
 
     Errors as :func:`jvp`.
@@ -228,7 +229,7 @@ def hvp(f, x, v):
     return product if inner else _plain(product)
 
 
-def jacobian(f):
+def jacobian(f: Callable) -> Callable:
     """Return a function that gives the derivatives of every element of f's result.
 
     Its result has for each array of ``f(x)`` and each array of x one of shape
@@ -266,7 +267,7 @@ def _rows(y, x, create_graph):
     return rebuild(x, iter(blocks))
 
 
-def hessian(f):
+def hessian(f: Callable) -> Callable:
     """Return a function that gives the matrix of second derivatives of a scalar function.
 
     Examples

@@ -11,7 +11,9 @@ from .structure import leaves, match, names, rebuild
 from .tensor import Tensor, recording
 
 
-def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=False):
+def grad(
+    outputs, inputs, grad_outputs=None, create_graph: bool = False, allow_unused: bool = False
+):
     """Differentiate outputs with respect to inputs.
 
     Parameters

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+from collections.abc import Callable
 from operator import itemgetter
 from types import MethodType
 
@@ -218,7 +219,13 @@ def _signature(forward, names):
     return inspect.Signature([inspect.Parameter(name, 0) for name in names])
 
 
-def op(forward, names, *vjps, name=None, joint=None):
+def op(
+    forward: Callable,
+    names: str,
+    *vjps: Callable | None,
+    name: str | None = None,
+    joint: Callable | None = None,
+) -> Op:
     """Make an op: one row of the derivative table.
 
     Parameters

@@ -11,7 +11,7 @@ is freed as soon as its last tensor goes.
 import itertools
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
@@ -144,45 +144,45 @@ class Tensor:
         self.node = node
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         """Whether gradients with respect to it can be taken."""
         return self.node is not None
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Tuple of its axes' lengths."""
         return self.data.shape
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         """Number of axes."""
         return self.data.ndim
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of elements."""
         return self.data.size
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """The numpy.dtype of its elements."""
         return self.data.dtype
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         """Return the values as ``numpy.ndarray`` on the host (shared with the tensor on NumPy)."""
         return backend.to_numpy(self.data)
 
-    def item(self):
+    def item(self) -> float:
         """Return the only element as a Python number; ValueError if there are several."""
         if self.size != 1:
             raise ValueError(f"item() needs one element, but the tensor has shape {self.shape}")
         return self.data.item()
 
-    def tolist(self):
+    def tolist(self) -> list:
         """Return the values as nested Python lists."""
         return self.data.tolist()
 
-    def detach(self):
+    def detach(self) -> "Tensor":
         """Return a tensor of the same data that does not remember how it was made."""
         return Tensor(self.data)
 
@@ -247,7 +247,7 @@ class Tensor:
         return np.array(host, dtype=dtype) if copy else np.asarray(host, dtype=dtype)
 
 
-def tensor(data, dtype=None, requires_grad=False):
+def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
     """Wrap data as a tensor of the current backend.
 
     Parameters
@@ -309,7 +309,7 @@ def recording(on, in_derivative=False):
         state.recording, state.in_derivative = before
 
 
-def no_grad():
+def no_grad() -> AbstractContextManager:
     """Record nothing inside a ``with`` block, in this thread only.
 
     Examples

@@ -147,7 +147,7 @@ def max_pool2d(x, size=2):
     return max(_windows(x, size), axis=(-4, -2))
 
 
-def mean_pool2d(x, size=2):
+def mean_pool2d(x, size: int = 2):
     """Take the mean of every ``size`` x ``size`` window of channels-last images.
 
     ``(n,h,w,c)->(n,h//size,w//size,c)``; rows and columns that fill no window are dropped.

@@ -28,7 +28,7 @@ def _spread(g, like, axis):
     return reshape(g, tuple([1 if i in axes else n for i, n in enumerate(like.shape)]))
 
 
-def sum_to(g, shape):
+def sum_to(g, shape: tuple[int, ...]):
     """Sum a cotangent down to the shape of the argument that was broadcast.
 
     Examples

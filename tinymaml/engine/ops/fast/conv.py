@@ -145,7 +145,7 @@ def _weight_grad_forward(x, g, image, kernel, stride, padding):
 _conv2d = three_ops(_conv2d_forward, _input_grad_forward, _weight_grad_forward, "conv2d")
 
 
-def conv2d(x, weight, bias=None, stride=1, padding="same"):
+def conv2d(x, weight, bias=None, stride: int = 1, padding: str = "same"):
     """Cross-correlate images with a weight.
 
     ``(n,h,w,c),(k,l,c,o),(o)->(n,p,q,o)``, broadcast over all leading axes.
@@ -180,7 +180,7 @@ def _windows(x, size):
     return [x[..., a:h:size, b:w:size, :] for a in range(size) for b in range(size)]
 
 
-def _max_pool2d(x, size=2):
+def _max_pool2d(x, size: int = 2):
     """Take the maximum of every ``size`` x ``size`` window of channels-last images.
 
     ``(n,h,w,c)->(n,h//size,w//size,c)``; rows and columns that fill no window are dropped. Among

@@ -232,7 +232,7 @@ _products = op(_products_forward, "*arrays", name="batch_norm_products")
 _second = op(_second_forward, "*arrays", name="batch_norm_second")
 
 
-def batch_norm(x, gamma, beta, eps=1e-5):
+def batch_norm(x, gamma, beta, eps: float = 1e-5):
     """Normalise every channel by the mean and variance of the batch, per task.
 
     ``(n,h,w,c),(c),(c)->(n,h,w,c)`` or ``(n,c),(c),(c)->(n,c)``, broadcast over leading axes. The
