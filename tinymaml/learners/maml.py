@@ -18,7 +18,7 @@ import numpy as np
 from ..engine.backend import array_module
 from ..engine.grad import grad
 from ..engine.ops.shape import broadcast_to
-from ..engine.tensor import Tensor, raw, recording, state, tensor
+from ..engine.tensor import Tensor, raw, recording, tensor, thread
 from ..nn import Layer
 from ..parallel.chunks import gradient_by_chunks
 from ..tasks import Batch, Task
@@ -89,7 +89,7 @@ def adapt(
             )
             params = {name: p - lr[name] * gradient[name] for name, p in params.items()}
     adapted = theta | params
-    return adapted if state.recording else {name: p.detach() for name, p in adapted.items()}
+    return adapted if thread.state.recording else {name: p.detach() for name, p in adapted.items()}
 
 
 def meta_loss(
