@@ -17,6 +17,7 @@ import numpy as np
 
 from ..engine.backend import array_module
 from ..engine.grad import grad
+from ..engine.ops import descend
 from ..engine.ops.shape import broadcast_to
 from ..engine.tensor import Tensor, raw, recording, tensor, thread
 from ..nn import Layer
@@ -87,7 +88,7 @@ def adapt(
             gradient = grad(
                 loss(theta | params, *support).sum(), params, create_graph=not first_order
             )
-            params = {name: p - lr[name] * gradient[name] for name, p in params.items()}
+            params = {name: descend(p, gradient[name], lr[name]) for name, p in params.items()}
     adapted = theta | params
     return adapted if thread.state.recording else {name: p.detach() for name, p in adapted.items()}
 
