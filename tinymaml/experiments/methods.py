@@ -229,7 +229,8 @@ class Baselines(Method):
             f"fine-tuning: all layers, {self.test_steps} gradient step{plural} of {rates}, "
             f"the best of {', '.join(f'{rate:g}' for rate in self.rates_tried)} on "
             f"{self.tuning_tasks} validation tasks by the {SUPPORT}; "
-            f"nearest neighbour: cosine, batch norm by {self.known_images} training images; pixels: averaged to {side}x{side}; "
+            f"nearest neighbour: cosine, batch norm by {self.known_images} training images; "
+            f"pixels: averaged to {side}x{side}; "
             f"{problem.data_sentence()}"
         )
 
