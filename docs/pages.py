@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from tinymaml import cli
-from tinymaml.engine.tensor import numpy_functions
+from tinymaml.engine.numpy_rules import numpy_functions
 from tinymaml.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).resolve().parent

@@ -13,9 +13,10 @@ import numpy as np
 
 from tinymaml import ops
 from tinymaml.engine import backend
+from tinymaml.engine.op import table
 from tinymaml.engine.ops import shape as shape_ops
 from tinymaml.engine.structure import leaves, map_leaves
-from tinymaml.engine.tensor import raw, table
+from tinymaml.engine.tensor import raw
 
 #: The derivative table as the package makes it, before any test adds ops of its own.
 TABLE = dict(table)
@@ -336,13 +337,9 @@ add("getitem", operator.getitem, normal(), ())
 add("getitem", operator.getitem, normal(), None)
 
 
-def scatter_add(x, index, shape):
-    return table["scatter_add"](x, index=raw(index), shape=shape)
-
-
-add("scatter_add", scatter_add, normal(4), np.array([0, 2, 2, 0]), (3,))
-add("scatter_add", scatter_add, normal(2, 3), slice(1, 3), (4, 3))
-add("scatter_add", scatter_add, normal(), 2, (3,))
+add("scatter_add", shape_ops.scatter_add, normal(4), np.array([0, 2, 2, 0]), (3,))
+add("scatter_add", shape_ops.scatter_add, normal(2, 3), slice(1, 3), (4, 3))
+add("scatter_add", shape_ops.scatter_add, normal(), 2, (3,))
 add("take", np.take, normal(2, 3), np.array([[0, 5], [5, 1]]))
 add("take", np.take, normal(2, 3), [2, 0, 2], axis=1)
 add("take", np.take, normal(2, 3), 1, axis=-1)
@@ -467,32 +464,53 @@ add("conv2d", ops.conv2d, normal(1, 3, 3, 1), normal(3, 3, 1, 2), normal(2, 2))
 add("conv2d", ops.conv2d, normal(2, 1, 3, 3, 1), normal(2, 3, 3, 1, 2), normal(2, 2))
 _same, _valid = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 for _stride, _padding, _out in ((1, _same, (4, 5)), (2, _same, (2, 3)), (2, _valid, (1, 2))):
-    _options = {"stride": _stride, "padding": _padding}
-    add(
-        "conv2d_input_grad",
-        table["conv2d_input_grad"],
-        *(normal(2, 1, *_out, 2), normal(3, 3, 1, 2)),
-        shape=(4, 5),
-        **_options,
-    )
-    add(
-        "conv2d_weight_grad",
-        table["conv2d_weight_grad"],
-        *(normal(1, 4, 5, 1), normal(2, 1, *_out, 2)),
-        kernel=(3, 3),
-        **_options,
-    )
+    _options = {"image": (4, 5), "kernel": (3, 3), "stride": _stride, "padding": _padding}
+    for _name in ("conv2d", "conv2d_plain"):
+        add(
+            f"{_name}_input_grad",
+            table[f"{_name}_input_grad"],
+            *(normal(2, 1, *_out, 2), normal(3, 3, 1, 2)),
+            **_options,
+        )
+        add(
+            f"{_name}_weight_grad",
+            table[f"{_name}_weight_grad"],
+            *(normal(1, 4, 5, 1), normal(2, 1, *_out, 2)),
+            **_options,
+        )
+add("conv2d_plain", ops.conv.conv2d, normal(2, 4, 5, 2), normal(3, 3, 2, 3), normal(3), stride=2)
 for _shape, _size in (((2, 4, 6, 2), 2), ((1, 5, 3, 2), 2), ((2, 1, 3, 7, 1), 3)):
     add("max_pool2d", ops.max_pool2d, spread(*_shape), _size)
     add("mean_pool2d", ops.mean_pool2d, normal(*_shape), _size)
 
 
 def pool_scatter(g, index, shape):
-    return table["max_pool2d_scatter"](g, index=raw(index), size=2, shape=shape)
+    return table["max_pool2d_scatter"](g, index, image=shape, size=2)
 
 
 def pool_gather(x, index):
-    return table["max_pool2d_gather"](x, index=raw(index), size=2)
+    return table["max_pool2d_gather"](x, index, image=x.shape[-3:-1], size=2)
+
+
+def moments_of(h, x, **options):
+    """What batch norm finds out of x on its way, for the leading axes of h."""
+    one = np.ones_like(raw(h), shape=(*h.shape[: -options["core"]], h.shape[-1]))
+    return table["batch_norm"].forward(raw(x), one, 0 * one, **options)[1]
+
+
+def batch_norm_sums(h, x, **options):
+    return table["batch_norm_sums"](h, x, moments_of(h, x, **options), **options)
+
+
+def batch_norm_grad(h, x, gamma, **options):
+    sums, moments = batch_norm_sums(h, x, **options), moments_of(h, x, **options)
+    return table["batch_norm_grad"](h, x, gamma, sums, moments, **options)
+
+
+def batch_norm_second(u, h, x, gamma, **options):
+    sums, moments = batch_norm_sums(h, x, **options), moments_of(h, x, **options)
+    products = table["batch_norm_products"](u, h, x, sums, moments, **options)
+    return table["batch_norm_second"](u, h, x, gamma, products, sums, moments, **options)
 
 
 _index = np.array([0, 3, 2, 1, 1, 0], np.uint8).reshape(1, 2, 3, 1)
@@ -509,10 +527,12 @@ for _x, _gamma in [
     _channels = normal(*_gamma), normal(*_gamma)
     add("batch_norm", ops.batch_norm, normal(*_x), *_channels)
     _core, _lead = (4 if len(_x) >= 4 else 2), _gamma[:-1]
-    _statistics = {"eps": 1e-3, "core": _core, "memo": {}}
+    _options = {"eps": 1e-3, "core": _core}
     _g = normal(*_lead, *_x[len(_x) - _core :]) if _lead else normal(*_x)
-    add("batch_norm_grad", table["batch_norm_grad"], _g, normal(*_x), _channels[0], **_statistics)
-    add("batch_norm_dot", table["batch_norm_dot"], _g, normal(*_x), **_statistics)
+    add("batch_norm_grad", batch_norm_grad, _g, normal(*_x), _channels[0], **_options)
+    add("batch_norm_sums", batch_norm_sums, _g, normal(*_x), **_options)
+    _all = (_g, _g[::-1], normal(*_x), _channels[0])
+    add("batch_norm_second", batch_norm_second, *_all, differentiable=False, **_options)
 add("batch_norm", ops.batch_norm, normal(4, 2), normal(2), normal(2), eps=0.1)
 _labels = np.array([0, 2, 2, 1])
 add("cross_entropy", ops.cross_entropy, normal(4, 3), _labels)
@@ -568,8 +588,11 @@ for _name in "argmax argmin".split():
     add(_name, getattr(np, _name), spread(2, 3), axis=0, differentiable=False)
     add(_name, getattr(np, _name), spread(2, 3), axis=-1, keepdims=True, differentiable=False)
     add(_name, getattr(np, _name), spread(2, 3), keepdims=True, differentiable=False)
+add("as_integers", lambda x: x.astype(int), spread(2, 3), differentiable=False)
 add("argsort", np.argsort, spread(2, 3), differentiable=False)
 add("argsort", np.argsort, spread(2, 3), axis=0, differentiable=False)
+add("argpartition", np.argpartition, spread(5), 2, differentiable=False)
+add("one_hot", table["one_hot"], np.array([[2, 0], [1, 2]]), classes=3, differentiable=False)
 for _name in "shape ndim size zeros_like ones_like".split():
     add(_name, getattr(np, _name), normal(2, 3), differentiable=False)
 add("size", np.size, normal(2, 3), 1, differentiable=False)

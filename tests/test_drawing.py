@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml.engine.tensor import DERIVATIVE, ancestors, state
+from tinymaml.engine.tensor import ancestors, thread
 from tinymaml.errors import UserError
 from tinymaml.pictures.drawing import layered
 from tinymaml.pictures.drawing.graph import Graph
@@ -148,7 +148,7 @@ def test_dashed_are_exactly_the_tensors_that_the_walk_back_recorded():
     after = leaf(0.0).node.order
     outputs = [loss, *gradient.values(), np.exp(gradient["a"])]
     by_order = [n for n in ancestors([t.node for t in outputs]) if before < n.order < after]
-    marked = [n for n in ancestors([t.node for t in outputs]) if n.recorded == DERIVATIVE]
+    marked = [n for n in ancestors([t.node for t in outputs]) if n.in_derivative]
     assert marked == by_order and marked
     dashed = [
         lines[0].split("(")[0]
@@ -165,8 +165,9 @@ def test_without_create_graph_nothing_is_marked_and_recording_goes_on_as_before(
     assert tm.grad(y, x).node is None
     with pytest.raises(ValueError):
         tm.grad(y, leaf(1.0), create_graph=True)
-    assert state.recording is True
-    assert (x * x).node.recorded is True
+    assert thread.state.recording
+    assert not thread.state.in_derivative
+    assert not (x * x).node.in_derivative
 
 
 def test_the_legend_says_what_is_there():
@@ -278,7 +279,7 @@ def test_boxes_bear_the_names_of_the_caller():
 
 @pytest.mark.parametrize("name", ["<b>&amp;\"'", "]]><script>", "line\nfeed\x00\x1b", "日本語", ""])
 def test_names_are_text_whatever_they_are(name):
-    shout = tm.op(np.sin, lambda g, _y, x: g * np.cos(x), name=f"op{name}")
+    shout = tm.op(np.sin, "x", lambda g, x: g * np.cos(x), name=f"op{name}")
     x = leaf(2.0)
     picture = tm.draw({name: shout(x)}, {name: x})
     expected = "".join(c if c.isprintable() else "\ufffd" for c in name)
@@ -290,8 +291,11 @@ def test_names_are_text_whatever_they_are(name):
 
 def test_an_op_shows_the_numbers_and_words_that_it_was_given():
     scaled = tm.op(
-        lambda x, _unit, factor, *, axis, hidden=None: x * factor,
-        lambda g, _y, _x, _unit, factor, **_: g * factor,
+        lambda x, unit, factor, axis, hidden=None: x * factor,
+        "x unit factor",
+        lambda g, factor: g * factor,
+        None,
+        None,
         name="scaled",
     )
     x = leaf([1.0])

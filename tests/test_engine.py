@@ -39,7 +39,7 @@ def leaf(data, dtype=float):
 @pytest.fixture(autouse=True)
 def clean_table(monkeypatch):
     """Ops made by a test are not part of the package's table."""
-    engine = sys.modules["tinymaml.engine.tensor"]
+    engine = sys.modules["tinymaml.engine.op"]
     monkeypatch.setattr(engine, "table", dict(engine.table))
 
 
@@ -190,6 +190,7 @@ class TestErrors:
             (lambda t: t.mean(0, np.float32), "positional argument"),
             (lambda t: np.concatenate([t, t], dtype=np.float32), "np.concatenate .* dtype="),
             (lambda t: np.reshape(t, (1, 2), order="F"), "np.reshape .* not take order="),
+            (lambda t: np.linalg.cholesky(t, upper=True), "np.linalg.cholesky .* take upper="),
         ],
     )
     def test_options_that_are_not_differentiated_are_refused_by_name(self, call, message):
@@ -422,8 +423,9 @@ class TestLargeGraphs:
         calls = []
         step = tm.op(
             lambda a, b: a + b,
-            lambda g, _y, _a, _b: calls.append(1) or g,
-            lambda g, _y, _a, _b: calls.append(1) or g,
+            "a b",
+            lambda g: calls.append(1) or g,
+            lambda g: calls.append(1) or g,
             name="step",
         )
         x = leaf(1.0)
@@ -436,7 +438,7 @@ class TestLargeGraphs:
     def test_the_walk_stops_at_the_inputs(self, monkeypatch):
         """Step k of an inner loop must not pay for steps 1 to k - 1."""
         calls, visited = [], []
-        step = tm.op(np.sin, lambda g, _y, x: calls.append(1) or g * np.cos(x), name="step")
+        step = tm.op(np.sin, "x", lambda g, x: calls.append(1) or g * np.cos(x), name="step")
         x = leaf(1.0)
         for _ in range(50):
             x = step(x)
@@ -669,7 +671,8 @@ class TestOperators:
 def test_own_op_of_many_arguments():
     total = tm.op(
         lambda *a: sum(a[1:], a[0]),
-        joint=lambda needed, g, _y, *_a: [g for _ in needed],
+        "*a",
+        joint=lambda needed, g: [g for _ in needed],
         name="total",
     )
     x, y = leaf(1.0), leaf([2.0, 3.0])
@@ -677,8 +680,89 @@ def test_own_op_of_many_arguments():
     assert of_x.item() == 4 and of_y.tolist() == [1, 1]
 
 
+class TestRows:
+    """What a row may say, and what is kept of it."""
+
+    def test_what_is_not_named_is_not_kept(self):
+        x, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+        node = (x * 2.0 * b.detach()).node
+        assert [type(a) for a in node.args] == [tm.engine.tensor.Node, Tensor] and node.y is None
+        node = np.tanh(x).node
+        assert type(node.args[0]) is not Tensor and node.y is not None
+
+    @pytest.mark.numpy_only
+    def test_shape_alone_keywords_and_their_defaults(self):
+        times = tm.op(
+            lambda x, factor=2.0, *, power=1: x * factor**power,
+            "x",
+            lambda g, x_like, y_like, power, factor: (
+                g * factor**power + np.zeros(x_like.shape) * y_like.ndim
+            ),
+            name="times",
+        )
+        x = leaf([1.0, 2.0])
+        for y, slope in [
+            (times(x), 2),
+            (times(x, 3.0), 3),
+            (times(x, power=2), 4),
+            (times(x, 3.0, power=2), 9),
+            (times(power=2, x=x, factor=5.0), 25),
+        ]:
+            assert y.node.static.keys() == {"factor", "power"}
+            assert tm.grad(y.sum(), x).tolist() == [slope, slope]
+        with pytest.raises(TypeError, match="too many positional"):
+            times(x, 3.0, 2)
+
+    @pytest.mark.numpy_only
+    def test_what_the_forward_saves_reaches_its_derivative(self):
+        def forward(x, index):
+            sign = np.sign(x)
+            return x[index] * sign[index], sign
+
+        fold = tm.op(
+            forward,
+            "x",
+            lambda g, saved, x_like, **how: (
+                saved * np.eye(x_like.shape[0])[how["index"]] * g.reshape(())
+            ),
+            name="fold",
+        )
+        x = leaf([-1.0, 2.0])
+        assert fold(np.array([-3.0, 2.0]), index=0) == 3
+        assert tm.grad(fold(x, index=0), x).tolist() == [-1, 0]
+
+    def test_a_star_stands_for_the_rest(self):
+        weigh = tm.op(
+            lambda x, *weights: x * sum(weights),
+            "x *weights",
+            lambda g, weights: g * sum(weights),
+            name="weigh",
+        )
+        x, w = leaf(2.0), leaf(3.0)
+        assert tm.grad(weigh(x, w, 4.0), x).item() == 7
+        assert tm.grad(weigh(x), x).item() == 0
+
+    @pytest.mark.parametrize(
+        "make, sentence",
+        [
+            (lambda: tm.op(np.tanh, lambda g, y, x: g), r"op\(np.multiply, 'a b', lambda g, b: "),
+            (lambda: tm.op(np.tanh, "x", lambda g, z: g), "'tanh': .* names z, but it may name"),
+            (lambda: tm.op(np.tanh, "x", lambda g, _x: g), "names _x, but it may name only"),
+            (lambda: tm.op(np.add, "a b", lambda g: g), "'a b' but has 1 derivatives; give one"),
+            (lambda: tm.op(np.add, "x y", lambda g: g, None), "'y' would mean two things"),
+        ],
+    )
+    def test_a_row_that_is_wrong_is_refused_when_it_is_made(self, make, sentence):
+        with pytest.raises(TypeError, match=sentence):
+            make()
+
+    def test_a_missing_argument_is_named(self):
+        with pytest.raises(TypeError, match="missing a required argument: 'b'"):
+            tm.ops.elementwise.add(leaf(1.0))
+
+
 def test_own_op_leaves_numpys_function_as_it_is():
-    zero = tm.op(np.square, lambda g, _y, _x: g * 0, name="zero")
+    zero = tm.op(np.square, "x", lambda g: g * 0, name="zero")
     x = leaf(3.0)
     assert tm.grad(zero(x), x).item() == 0
     assert tm.grad(np.square(x), x).item() == 6
@@ -689,7 +773,8 @@ def test_error_function_by_its_series_as_an_own_op():
     """An op from outside NumPy, to second order."""
     erf = tm.op(
         lambda x: np.asarray(np.frompyfunc(math.erf, 1, 1)(x), dtype=float),
-        lambda g, _y, x: g * (2 / math.sqrt(math.pi)) * np.exp(-x * x),
+        "x",
+        lambda g, x: g * (2 / math.sqrt(math.pi)) * np.exp(-x * x),
         name="erf",
     )
     x = np.array([0.3, -1.0])

@@ -10,8 +10,8 @@ from image_sets import encoded, write
 from PIL import Image
 
 from tinymaml.errors import UserError
-from tinymaml.tasks import ImageEpisodes, read_images
 from tinymaml.files import Member
+from tinymaml.tasks import ImageEpisodes, read_images
 from tinymaml.tasks.images import decode as decode_picture
 from tinymaml.tasks.images import decode_all
 

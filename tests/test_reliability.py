@@ -510,7 +510,7 @@ def no_replacing(run):
 @pytest.mark.parametrize("change", [lambda run: shutil.rmtree(run.path), in_the_way, no_replacing])
 def test_a_folder_that_is_lost_during_training_is_one_sentence(tmp_path, change):
     run = start(tmp_path / "run", small(20))
-    with pytest.raises(UserError, match=r"cannot write .*; make room or choose another --out"):
+    with pytest.raises(UserError, match=r"cannot write .*; make room or choose another folder"):
         train(hooked(small(20), 8, lambda: change(run)), run, progress=False)
     if change is no_replacing:
         assert {"kept.npz", "checkpoint.npz"} <= set(os.listdir(run.path))

@@ -542,7 +542,7 @@ def test_the_page_is_the_same_every_time_and_never_half_written(tmp_path):
 
 def test_a_file_in_the_way_of_the_folder(tmp_path):
     (tmp_path / "page").write_text("")
-    with pytest.raises(UserError, match="choose another --out"):
+    with pytest.raises(UserError, match="choose another one"):
         report([write(tmp_path / "run", row())], tmp_path / "page")
 
 

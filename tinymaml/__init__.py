@@ -6,7 +6,8 @@ from .checks.meta_gradient import check_meta_gradient
 from .engine import func, ops
 from .engine.backend import get_backend, set_backend, use_backend
 from .engine.grad import grad
-from .engine.tensor import Tensor, no_grad, op, tensor
+from .engine.op import op
+from .engine.tensor import Tensor, no_grad, tensor
 from .experiments import training
 from .learners import maml
 from .pictures.drawing import draw

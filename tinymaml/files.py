@@ -93,7 +93,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         os.replace(part, path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; make room or choose another --out"
+            f"cannot write {path}: {error.strerror or error}; make room or choose another folder"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -106,5 +106,5 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot make the folder {path}: {error.strerror}; choose another --out"
+            f"cannot make the folder {path}: {error.strerror}; choose another one"
         ) from error

@@ -42,7 +42,7 @@ def _load(name):
     return cupy
 
 
-def set_backend(name):
+def set_backend(name: str) -> None:
     """Choose the array library for new tensors, for the whole process.
 
     Parameters
@@ -66,7 +66,7 @@ def set_backend(name):
     _current = name
 
 
-def get_backend():
+def get_backend() -> str:
     """Return the name of the current backend.
 
     It is ``"numpy"`` unless :func:`set_backend` or the variable ``TINYMAML_BACKEND`` chose another.
@@ -83,7 +83,7 @@ def get_backend():
 
 
 @contextmanager
-def use_backend(name):
+def use_backend(name: str):
     """Choose the array library inside a ``with`` block, for the whole process.
 
     Examples

@@ -5,7 +5,7 @@ transform runs inside another, the inner one records its own derivative, so they
 """
 
 import numbers
-import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,34 +13,27 @@ import numpy as np
 from . import backend
 from .grad import grad as _grad
 from .ops.elementwise import positive
-from .ops.shape import reshape, stack
+from .ops.shape import concatenate, expand_dims, reshape
 from .structure import leaves, map_leaves, match, names, rebuild
-from .tensor import Tensor, leaf, recording
-
-
-class _Depth(threading.local):
-    transforms = 0
-
-
-_depth = _Depth()
+from .tensor import Tensor, leaf, raw, recording, thread
 
 
 @contextmanager
 def _transform():
     """Count the transforms that are running in this thread, and record inside them."""
-    _depth.transforms += 1
+    thread.state.transforms += 1
     try:
         with recording(True):
             yield
     finally:
-        _depth.transforms -= 1
+        thread.state.transforms -= 1
 
 
 def _variable(x):
     """Return a fresh tensor for one array: a new leaf, or a copy that is tied to a tensor."""
     if type(x) is Tensor and x.node is not None:
         return positive(x)
-    array = backend.asarray(x.data if type(x) is Tensor else x)
+    array = backend.asarray(raw(x))
     if isinstance(x, numbers.Real) and array.dtype.kind != "f":
         array = array.astype(float)
     return Tensor(array, leaf(array))
@@ -48,11 +41,11 @@ def _variable(x):
 
 def _inner(*inputs):
     """Whether the result must itself be differentiable: inside a transform, or of tensors."""
-    return _depth.transforms > 1 or any(type(x) is Tensor for x in leaves(inputs))
+    return thread.state.transforms > 1 or any(type(x) is Tensor for x in leaves(inputs))
 
 
 def _plain(structure):
-    return map_leaves(lambda t: t.data if type(t) is Tensor else t, structure)
+    return map_leaves(raw, structure)
 
 
 def _gradients(outputs, inputs, cotangents, create_graph, what="the cotangent"):
@@ -90,7 +83,7 @@ def _scalar(y):
     return y
 
 
-def value_and_grad(f, argnums=0):
+def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
     """Return a function that gives f's value and its gradient.
 
     Parameters
@@ -139,7 +132,7 @@ def value_and_grad(f, argnums=0):
     return value_and_gradient
 
 
-def grad(f, argnums=0):
+def grad(f: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
     """Return a function that gives the gradient of a function with a scalar result.
 
     Parameters and errors as :func:`value_and_grad`.
@@ -155,7 +148,7 @@ def grad(f, argnums=0):
     return lambda *args, **kwargs: both(*args, **kwargs)[1]
 
 
-def vjp(f, *inputs):
+def vjp(f: Callable, *inputs) -> tuple:
     """Return f's result and its pullback, cotangent of the result -> cotangents of the inputs.
 
     Returns
@@ -187,7 +180,7 @@ def vjp(f, *inputs):
     return (y if inner else _plain(y)), pullback
 
 
-def jvp(f, x, v):
+def jvp(f: Callable, x, v) -> tuple:
     """Return f(x) and the derivative of f at x in the direction v, a structure like x.
 
     The pullback g -> J^T g is linear, and its own pullback at v is J v, whatever g was.
@@ -214,10 +207,10 @@ def jvp(f, x, v):
 
 
 def _data(t):
-    return t.data if type(t) is Tensor else backend.asarray(t)
+    return backend.asarray(raw(t))
 
 
-def hvp(f, x, v):
+def hvp(f: Callable, x, v):
     """Return the Hessian of f at x times v, both one structure; f takes it as its one argument.
 
     Errors as :func:`jvp`.
@@ -236,7 +229,7 @@ def hvp(f, x, v):
     return product if inner else _plain(product)
 
 
-def jacobian(f):
+def jacobian(f: Callable) -> Callable:
     """Return a function that gives the derivatives of every element of f's result.
 
     Its result has for each array of ``f(x)`` and each array of x one of shape
@@ -264,27 +257,17 @@ def jacobian(f):
 
 def _rows(y, x, create_graph):
     """Return the Jacobian of one array: a walk back for every element of it."""
-    rows = []
-    for i in range(_data(y).size):
-        one = np.zeros_like(_data(y)).reshape(-1)
-        one[i] = 1
-        rows.append(leaves(_gradients(y, x, one.reshape(_data(y).shape), create_graph)))
-    shape = _data(y).shape
-    columns = zip(*rows) if rows else [[] for _ in leaves(x)]
-    return rebuild(
-        x,
-        iter(
-            [
-                reshape(stack(list(column)), shape + part.shape)
-                if rows
-                else Tensor(np.zeros(shape + part.shape, part.dtype))
-                for column, part in zip(columns, leaves(x))
-            ]
-        ),
-    )
+    shape, ones = np.shape(y), np.identity(_data(y).size, dtype=_data(y).dtype, like=_data(y))
+    rows = [leaves(_gradients(y, x, one.reshape(shape), create_graph)) for one in ones]
+    blocks = []
+    for k, part in enumerate(leaves(x)):
+        none = np.zeros_like(part.data, shape=(0, *part.shape))  # y may have no element
+        column = [none, *[expand_dims(row[k], 0) for row in rows]]
+        blocks.append(reshape(concatenate(column), shape + part.shape))
+    return rebuild(x, iter(blocks))
 
 
-def hessian(f):
+def hessian(f: Callable) -> Callable:
     """Return a function that gives the matrix of second derivatives of a scalar function.
 
     Examples

@@ -1,5 +1,6 @@
 """grad(): the walk back through the graph."""
 
+import itertools
 from operator import attrgetter
 
 import numpy as np
@@ -7,10 +8,12 @@ import numpy as np
 from .backend import asarray
 from .ops import sum_to
 from .structure import leaves, match, names, rebuild
-from .tensor import DERIVATIVE, Tensor, recording
+from .tensor import Tensor, recording
 
 
-def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=False):
+def grad(
+    outputs, inputs, grad_outputs=None, create_graph: bool = False, allow_unused: bool = False
+):
     """Differentiate outputs with respect to inputs.
 
     Parameters
@@ -49,26 +52,26 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False, allow_unused=Fa
     """
     targets = _tensors(inputs, "inputs")
     seeds = _seeds(outputs, grad_outputs, create_graph)
-    with recording(DERIVATIVE if create_graph else False):
+    with recording(create_graph, in_derivative=create_graph):
         cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
     gradients = []
     taken = set() if grad_outputs is None else {_memory(g) for _, g in seeds}
-    for name, target in zip(names(inputs), targets):
+    for i, target in enumerate(targets):
         g = cotangents.get(target.node)
         if g is None and not allow_unused:
             raise ValueError(
-                f"inputs{name} of shape {target.shape} is not used by the outputs, so its gradient "
-                "is zero; leave it out, or pass allow_unused=True to get None for it"
+                f"inputs{names(inputs)[i]} of shape {target.shape} is not used by the outputs, "
+                "so its gradient is zero; leave it out, or pass allow_unused=True to get None"
             )
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
             g = np.asarray(g)
         elif g is not None and not create_graph:
-            g = _own(g, taken)
+            g = _writable(g, taken)
         gradients.append(g if g is None or type(g) is Tensor else Tensor(g))
     return rebuild(inputs, iter(gradients))
 
 
-def _own(g, taken):
+def _writable(g, taken):
     """Return g, or a copy if writing into it would fail, or show elsewhere.
 
     ``taken`` is the memory that others hold: a derivative may hand on its cotangent as it is, or a
@@ -124,23 +127,16 @@ def _walk_back(seeds, inputs, create_graph):
         if node not in keep:
             del cotangents[node]
             owned.discard(node)
-        op, args, static, y = node.op, node.args, node.static, node.y
-        if y is None:
-            y = node  # in place of values that no derivative wants: it has their shape and dtype
-        elif create_graph:
-            y = Tensor(y, node)
-        if not create_graph:
-            args = [a.data if type(a) is Tensor else a for a in args]
-        parents = needed_parents[node]
-        if op.joint is not None:
-            found = op.joint([parent is not None for parent in parents], g, y, *args, **static)
-            for parent, c in zip(parents, found):
+        op, parents = node.op, needed_parents[node]
+        known = op.known(node, g, parents, create_graph)
+        if op.joint:
+            for parent, of_parent in zip(parents, op.vjps[0](*op.picks[0](known))):
                 if parent is not None:
-                    add(parent, c)
-        else:
-            for parent, vjp in zip(parents, op.vjps):
-                if parent is not None and vjp is not None:
-                    add(parent, vjp(g, y, *args, **static))
+                    add(parent, of_parent)
+            continue
+        for parent, vjp, pick in zip(parents, op.vjps, op.picks):
+            if parent is not None and vjp is not None:
+                add(parent, vjp(*pick(known)))
     return cotangents
 
 
@@ -176,36 +172,36 @@ def _needed(seeds, inputs):
 def _tensors(structure, what):
     """Return the tensors of a structure, each of which must require a gradient."""
     tensors = leaves(structure)
-    for name, tensor in zip(names(structure), tensors):
+    for i, tensor in enumerate(tensors):
         if type(tensor) is not Tensor:
-            raise TypeError(f"{what}{name} is {type(tensor).__name__}, but grad needs a Tensor")
+            name = what + names(structure)[i]
+            raise TypeError(f"{name} is {type(tensor).__name__}, but grad needs a Tensor")
         if tensor.node is None:
             raise ValueError(
-                f"{what}{name} of shape {tensor.shape} does not require a gradient; make it with "
-                "tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not detach it"
+                f"{what}{names(structure)[i]} of shape {tensor.shape} does not require a gradient; "
+                "make it with tm.tensor(..., requires_grad=True), outside tm.no_grad(), and do not "
+                "detach it"
             )
     return tensors
 
 
 def _seeds(outputs, grad_outputs, create_graph):
     """Return the (node, cotangent) pairs that the walk starts from."""
-    tensors = _tensors(outputs, "outputs")
-    if grad_outputs is None:
-        given = [None] * len(tensors)
-    else:
+    tensors, seeds, given = _tensors(outputs, "outputs"), [], itertools.repeat(None)
+    if grad_outputs is not None:
         given = match(outputs, grad_outputs, "grad_outputs")
-    seeds = []
-    for name, y, g in zip(names(outputs), tensors, given):
+    for i, (y, g) in enumerate(zip(tensors, given)):
         if g is None:
             if y.shape != ():
                 raise ValueError(
-                    f"outputs{name} has shape {y.shape}, not a scalar's (); "
+                    f"outputs{names(outputs)[i]} has shape {y.shape}, not a scalar's (); "
                     "sum it, or pass grad_outputs of that shape"
                 )
             g = Tensor(np.ones_like(y.data))
         elif np.shape(g) != y.shape:
             raise ValueError(
-                f"grad_outputs{name} has shape {np.shape(g)}, but its output has shape {y.shape}"
+                f"grad_outputs{names(outputs)[i]} has shape {np.shape(g)}, but its output has "
+                f"shape {y.shape}"
             )
         if type(g) is not Tensor:
             g = Tensor(asarray(g, y.dtype))

@@ -227,9 +227,10 @@ class Baselines(Method):
             f"{problem.n_way}-way, {problem.test_query or 'as many as shots'} query/class; "
             f"trained on {schedule.meta_batch} batches of {problem.batch} images an iteration; "
             f"fine-tuning: all layers, {self.test_steps} gradient step{plural} of {rates}, "
-            f"the best of {', '.join(f'{rate:g}' for rate in self.rates_tried)} on {self.tuning_tasks} "
-            f"validation tasks by the {SUPPORT}; nearest neighbour: cosine, batch norm by "
-            f"{self.known_images} training images; pixels: averaged to {side}x{side}; "
+            f"the best of {', '.join(f'{rate:g}' for rate in self.rates_tried)} on "
+            f"{self.tuning_tasks} validation tasks by the {SUPPORT}; "
+            f"nearest neighbour: cosine, batch norm by {self.known_images} training images; "
+            f"pixels: averaged to {side}x{side}; "
             f"{problem.data_sentence()}"
         )
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from ..engine.backend import array_module
 from ..engine.grad import grad
+from ..engine.ops import descend
 from ..engine.ops.shape import broadcast_to
-from ..engine.tensor import Tensor, raw, recording, state, tensor
+from ..engine.tensor import Tensor, raw, recording, tensor, thread
 from ..nn import Layer
 from ..parallel.chunks import gradient_by_chunks
 from ..tasks import Batch, Task
@@ -87,9 +88,9 @@ def adapt(
             gradient = grad(
                 loss(theta | params, *support).sum(), params, create_graph=not first_order
             )
-            params = {name: p - lr[name] * gradient[name] for name, p in params.items()}
+            params = {name: descend(p, gradient[name], lr[name]) for name, p in params.items()}
     adapted = theta | params
-    return adapted if state.recording else {name: p.detach() for name, p in adapted.items()}
+    return adapted if thread.state.recording else {name: p.detach() for name, p in adapted.items()}
 
 
 def meta_loss(

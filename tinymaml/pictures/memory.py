@@ -98,8 +98,8 @@ def graph_memory(outputs) -> GraphMemory:
         found.append((node, node.y))
         found += [(a.node, a.data) if type(a) is Tensor else (None, a) for a in node.args]
         if node.op is not None:
-            found += [(node, a) for a in leaves(node.static)]
-    parameters = {id(_owner(node.static())) for node in nodes if node.op is None}
+            found += [(node, a) for a in leaves(node.saved)]
+    parameters = {id(_owner(node.array())) for node in nodes if node.op is None}
     # a result that is detached is found as a constant too
     found.sort(key=lambda pair: pair[0] is None)
     counted, by_op, others = set(), Counter(), Counter()

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..files import Member, reading, replacing
+from ..files import Member, make_folder, reading, replacing
 
 __all__ = ["Omniglot", "download", "find", "load", "splits"]
 
@@ -101,8 +101,10 @@ def load(data=None, resize="nearest"):
     small = {name: _shrink(ink, RESIZE[resize]) for name, ink in drawings(home)}
     names, images = list(small), np.stack(list(small.values()))[..., None]
     # A second reading costs seconds: no reason to fail where nothing can be written.
-    with contextlib.suppress(OSError, UserError), replacing(cache) as file:
-        np.savez(file, key=key, images=images, names=names)
+    with contextlib.suppress(OSError, UserError):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(cache) as file:
+            np.savez(file, key=key, images=images, names=names)
     return Omniglot(images, names)
 
 
@@ -228,6 +230,7 @@ def download(root):
                 data = response.read()
             if hashlib.md5(data).hexdigest() != md5:
                 raise UserError(f"{url} sent {data[:15]!r} ..., not the zip of md5 {md5}; {advice}")
+            make_folder(target.parent)
             with replacing(target) as file:
                 file.write(data)
         except (OSError, http.client.HTTPException) as error:

@@ -1,49 +1,42 @@
 """The derivative table, and Tensor's operators and methods, which are its rows."""
 
+import numpy as np
+
+from ..numpy_rules import numpy_functions
 from ..tensor import Tensor
-from . import conv, elementwise, linalg, loss, norm, reduction, shape
-from .conv import conv2d, max_pool2d, mean_pool2d
+from . import decompositions, elementwise, linalg, reduction, shape
+from .conv import mean_pool2d
 from .elementwise import gelu, relu, sigmoid, softplus
+from .fast.conv import conv2d, max_pool2d
+from .fast.norm import batch_norm
 from .loss import cross_entropy, descend, mse
-from .norm import batch_norm
 from .reduction import log_softmax, logsumexp, softmax, sum_to
 
-_operators = {
-    "add": elementwise.add,
-    "sub": elementwise.subtract,
-    "mul": elementwise.multiply,
-    "truediv": elementwise.divide,
-    "pow": elementwise.power,
-    "matmul": linalg.matmul,
-    "and": elementwise.logic["bitwise_and"],
-    "or": elementwise.logic["bitwise_or"],
-    "xor": elementwise.logic["bitwise_xor"],
-}
+
+def _operator(function):
+    return lambda self, other: function(self, other)
 
 
 def _reflected(function):
     return lambda self, other: function(other, self)
 
 
-for _name, _function in _operators.items():
-    setattr(Tensor, f"__{_name}__", _function)
-    setattr(Tensor, f"__r{_name}__", _reflected(_function))
-
-Tensor.__neg__ = elementwise.negative
-Tensor.__pos__ = elementwise.positive
-Tensor.__abs__ = elementwise.absolute
+_symbols = "add sub mul truediv pow matmul and or xor"
+_ufuncs = "add subtract multiply divide power matmul bitwise_and bitwise_or bitwise_xor"
+for _symbol, _name in zip(_symbols.split(), _ufuncs.split()):
+    _function = numpy_functions[getattr(np, _name)]
+    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+    setattr(Tensor, f"__r{_symbol}__", _reflected(_function))
+_symbols = "eq ne lt le gt ge"
+_ufuncs = "equal not_equal less less_equal greater greater_equal"
+for _symbol, _name in zip(_symbols.split(), _ufuncs.split()):
+    setattr(Tensor, f"__{_symbol}__", _operator(elementwise.logic[_name]))
+for _symbol, _name in zip(
+    "neg pos abs invert".split(), "negative positive absolute invert".split()
+):
+    setattr(Tensor, f"__{_symbol}__", numpy_functions[getattr(np, _name)])
 Tensor.__round__ = elementwise.round
-Tensor.__invert__ = elementwise.logic["invert"]
 Tensor.__getitem__ = shape.getitem
-for _name, _function in {
-    "__eq__": "equal",
-    "__ne__": "not_equal",
-    "__lt__": "less",
-    "__le__": "less_equal",
-    "__gt__": "greater",
-    "__ge__": "greater_equal",
-}.items():
-    setattr(Tensor, _name, elementwise.logic[_function])
 
 for _module, _names in {
     elementwise: "clip round",
@@ -59,20 +52,18 @@ Tensor.mT = property(linalg.mT, doc="The tensor with its last two axes exchanged
 
 __all__ = [
     "batch_norm",
-    "conv",
     "conv2d",
     "cross_entropy",
+    "decompositions",
     "descend",
     "elementwise",
     "gelu",
     "linalg",
     "log_softmax",
     "logsumexp",
-    "loss",
     "max_pool2d",
     "mean_pool2d",
     "mse",
-    "norm",
     "reduction",
     "relu",
     "shape",

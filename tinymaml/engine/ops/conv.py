@@ -1,21 +1,16 @@
-"""Convolution and pooling of channels-last images.
+"""Convolution and pooling of channels-last images in their plain form.
 
 Convolution is linear in the image and in the weight, so it is three ops closed under
 differentiation: conv2d, its input gradient and its weight gradient; each one's derivatives are
-the other two. Each is a matrix product with the patches of the image laid out as rows (im2col).
+the other two. What runs is the same three in blocks: ``ops/fast/conv.py``.
 """
 
 import numpy as np
 
-from ..backend import array_module
-from ..tensor import op, raw
-from .blocks import blocks, task_axis
+from ..op import op
 from .linalg import sum_batch
-from .reduction import mean
-from .shape import reshape, same_dtype
-
-#: Bytes of patches laid out at once: within a core's share of the cache, yet large matrices.
-CONV_BLOCK = 1 << 20
+from .reduction import max, mean
+from .shape import getitem, reshape, same_dtype
 
 
 def same_padding(size, kernel, stride):
@@ -28,199 +23,12 @@ def same_padding(size, kernel, stride):
     >>> same_padding(28, 3, 2), same_padding(7, 3, 2), same_padding(7, 3, 1)
     ((0, 1), (1, 1), (1, 1))
     """
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+    total = -(-size // stride) * stride - stride + kernel - size
+    return (total // 2, total - total // 2) if total > 0 else (0, 0)
 
 
-def _patches(x, kernel, stride, before, out):
-    """Yield (tasks, images, rows): every patch of x, (tasks, n, h, w, c), as a row of a matrix.
-
-    ``before`` is the padding above and to the left; ``out``, the height and width of the result,
-    says how much is needed below and to the right. The next block overwrites the rows.
-    """
-    (tasks, n, h, w, c), (k, l), (p, q), (top, left) = x.shape, kernel, out, before
-    high, wide = (p - 1) * stride + k, (q - 1) * stride + l
-    parts = blocks(x, tasks, n, p * q * k * l * c, CONV_BLOCK)
-    t, i = parts[0]  # the largest
-    size = (t.stop - t.start, i.stop - i.start)
-    dense = x.strides[-2:] == (c * x.itemsize, x.itemsize)
-    padded = top or left or high > h or wide > w or not dense
-    source = np.zeros((*size, high, wide, c), x.dtype, like=x) if padded else x
-    st, si, sh, sw, sc = source.strides
-    strided = array_module(x).lib.stride_tricks.as_strided
-    windows = strided(  # k runs of l * c contiguous numbers for every patch
-        source, (*source.shape[:2], p, q, k, l * c), (st, si, stride * sh, stride * sw, sh, sc)
-    )
-    rows = np.empty((*size, p, q, k, l * c), x.dtype, like=x)
-    for t, i in parts:
-        here = (t, i)
-        if padded:
-            here = (slice(0, t.stop - t.start), slice(0, i.stop - i.start))
-            inside = source[here][:, :, top : top + h, left : left + w]
-            inside[...] = x[t, i, : inside.shape[2], : inside.shape[3]]
-        part = rows[: t.stop - t.start, : i.stop - i.start]
-        part[...] = windows[here]
-        yield t, i, part.reshape(len(part), part.shape[1] * p * q, k * l * c)
-
-
-def _align(x, weight, bias=None):
-    """Return the common leading axes, and images, weight and bias with one task axis.
-
-    Where all tasks share the weight, their images become those of one task: one large matrix
-    product in place of many small ones.
-    """
-    lead = np.broadcast_shapes(x.shape[:-4], weight.shape[:-4])
-    if bias is not None:
-        lead = np.broadcast_shapes(lead, bias.shape[:-1])
-        bias = task_axis(lead, bias, 1)
-    x, weight = task_axis(lead, x, 4), task_axis(lead, weight, 4)
-    if len(x) and weight.strides[0] == 0 and (bias is None or bias.strides[0] == 0):
-        x, weight = x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), weight[:1]
-        bias = bias if bias is None else bias[:1]
-    return lead, x, weight, bias
-
-
-def _correlate(x, weight, bias, stride, before, y):
-    """Write the correlation of (tasks, n, h, w, c) with (tasks, k, l, c, o) into y."""
-    tasks, k, l, c, o = weight.shape
-    matrix = weight.reshape(tasks, k * l * c, o)
-    dense = y.flags.c_contiguous
-    for t, i, rows in _patches(x, (k, l), stride, before, y.shape[2:4]):
-        part = y[t, i].reshape(*rows.shape[:2], o) if dense else None
-        part = np.matmul(rows, matrix[t], out=part)
-        if bias is not None:
-            part += bias[t, None]
-        if not dense:
-            y[t, i] = part.reshape(y[t, i].shape)
-
-
-def _conv2d_forward(x, weight, bias=None, *, stride, padding):
-    n, o = x.shape[-4], weight.shape[-1]
-    out = tuple(
-        [
-            (m + sum(pad) - k) // stride + 1
-            for m, pad, k in zip(x.shape[-3:-1], padding, weight.shape[-4:-2])
-        ]
-    )
-    lead, x, weight, bias = _align(x, weight, bias)
-    y = np.empty((*x.shape[:2], *out, o), x.dtype, like=x)
-    _correlate(x, weight, bias, stride, (padding[0][0], padding[1][0]), y)
-    return y.reshape(*lead, n, *out, o)
-
-
-def _input_grad_forward(g, weight, *, shape, stride, padding):
-    """The image gradient.
-
-    Row r of a padded image meets row i of the kernel where i = r (mod stride). So the rows of one
-    remainder meet every stride-th row of the kernel, and their gradient is the correlation of g
-    with those rows in reverse; and so for columns.
-    """
-    n, (k, l, c, o) = g.shape[-4], weight.shape[-4:]
-    lead, g, weight, _ = _align(g, weight)
-    make = np.empty if min(k, l) >= stride else np.zeros  # a pixel that no patch has gets 0
-    y = make((*g.shape[:2], *shape, c), g.dtype, like=g)
-    (top, _), (left, _) = padding
-    if stride > 1:  # pad once for all remainders; with stride 1 it is done block by block
-        m = max(k, l) // stride + 1  # no remainder needs more on any side
-        wide = np.zeros((*g.shape[:2], g.shape[2] + 2 * m, g.shape[3] + 2 * m, o), g.dtype, like=g)
-        wide[:, :, m:-m, m:-m] = g
-    for rows, of_kernel, above in _remainders(k, stride, top):
-        for columns, across_kernel, before in _remainders(l, stride, left):
-            taps = weight[:, of_kernel, across_kernel].swapaxes(-1, -2)
-            taps = np.ascontiguousarray(taps, like=taps)  # without like=, CuPy refuses
-            part = y[:, :, rows, columns]
-            if stride == 1:
-                _correlate(g, taps, None, 1, (above, before), part)
-            elif part.size:
-                _correlate(wide[:, :, m - above :, m - before :], taps, None, 1, (0, 0), part)
-    return y.reshape(*lead, n, *shape, c)
-
-
-def _remainders(kernel, stride, pad):
-    """Yield for each remainder: image rows, kernel rows in reverse, rows to pad before g.
-
-    A negative number of rows to pad says how many rows of g to skip.
-    """
-    for remainder in range(min(stride, kernel)):
-        first = (remainder - pad) % stride
-        taps = len(range(remainder, kernel, stride))
-        last = remainder + (taps - 1) * stride
-        before = taps - 1 - (first + pad - remainder) // stride
-        yield slice(first, None, stride), slice(last, None, -stride), before
-
-
-def _weight_grad_forward(x, g, *, kernel, stride, padding):
-    """The weight gradient: patches^T @ g."""
-    lead = np.broadcast_shapes(x.shape[:-4], g.shape[:-4])
-    x, g = task_axis(lead, x, 4), task_axis(lead, g, 4)
-    c, o = x.shape[-1], g.shape[-1]
-    y = np.empty((len(x), kernel[0] * kernel[1] * c, o), g.dtype, like=g)
-    before = (padding[0][0], padding[1][0])
-    for t, i, rows in _patches(x, kernel, stride, before, g.shape[2:4]):
-        gi = g[t, i].reshape(*rows.shape[:2], o)
-        if i.start == 0:
-            np.matmul(rows.swapaxes(-1, -2), gi, out=y[t])
-        else:
-            y[t] += rows.swapaxes(-1, -2) @ gi
-    return y.reshape(*lead, *kernel, c, o)
-
-
-_conv2d = op(
-    _conv2d_forward,
-    lambda g, _y, _x, weight, *_bias, stride, padding: _input_grad(
-        g, weight, shape=_x.shape[-3:-1], stride=stride, padding=padding
-    ),
-    lambda g, _y, x, _weight, *_bias, stride, padding: _weight_grad(
-        x, g, kernel=_weight.shape[-4:-2], stride=stride, padding=padding
-    ),
-    lambda g, _y, _x, _weight, _bias, stride, padding: sum_batch(g, 4),
-    name="conv2d",
-)
-_input_grad = op(
-    _input_grad_forward,
-    lambda g, _y, _x, weight, shape, stride, padding: _conv2d(
-        g, weight, stride=stride, padding=padding
-    ),
-    lambda g, _y, x, _weight, shape, stride, padding: _weight_grad(
-        g, x, kernel=_weight.shape[-4:-2], stride=stride, padding=padding
-    ),
-    name="conv2d_input_grad",
-)
-_weight_grad = op(
-    _weight_grad_forward,
-    lambda g, _y, _x, h, kernel, stride, padding: _input_grad(
-        h, g, shape=_x.shape[-3:-1], stride=stride, padding=padding
-    ),
-    lambda g, _y, x, _h, kernel, stride, padding: _conv2d(x, g, stride=stride, padding=padding),
-    name="conv2d_weight_grad",
-)
-
-
-def conv2d(x, weight, bias=None, stride=1, padding="same"):
-    """Cross-correlate images with a weight.
-
-    ``(n,h,w,c),(k,l,c,o),(o)->(n,p,q,o)``, broadcast over all leading axes.
-
-    Parameters
-    ----------
-    x : Tensor or array, shape (..., n, h, w, c)
-    weight : Tensor or array, shape (..., k, l, c, o)
-    bias : Tensor or array, shape (..., o), optional
-    stride : int
-    padding : {"same", "valid"}
-        "same": the result is ceil(h / stride) high, padded as TensorFlow does; "valid": none.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit; the sentence names them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> conv2d(np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 2)), stride=2).shape
-    (1, 2, 2, 2)
-    """
+def arguments(x, weight, bias, stride, padding):
+    """Return the arrays in one dtype and the options of the op, or say what does not fit."""
     if x.ndim < 4 or weight.ndim < 4:
         raise ValueError(
             f"conv2d takes images (..., n, h, w, c) and a weight (..., k, l, c, o), "
@@ -236,87 +44,110 @@ def conv2d(x, weight, bias=None, stride=1, padding="same"):
     if padding not in ("same", "valid"):
         raise ValueError(f"conv2d: padding is {padding!r}; choose 'same' or 'valid'")
     kernel, size = weight.shape[-4:-2], x.shape[-3:-1]
+    pads = ((0, 0), (0, 0))
     if padding == "same":
         pads = tuple([same_padding(n, k, stride) for n, k in zip(size, kernel)])
     elif size[0] < kernel[0] or size[1] < kernel[1]:
         raise ValueError(f"conv2d: the kernel {kernel} is larger than the image {size}")
-    else:
-        pads = ((0, 0), (0, 0))
-    arguments = same_dtype(x, weight) if bias is None else same_dtype(x, weight, bias)
-    return _conv2d(*arguments, stride=stride, padding=pads)
+    arrays = (*same_dtype(x, weight), None) if bias is None else same_dtype(x, weight, bias)
+    return arrays, {"image": size, "kernel": kernel, "stride": stride, "padding": pads}
 
 
-# Max-pooling picks elements; its derivative puts them back by the same indices.
+def three_ops(conv2d, input_grad, weight_grad, name):
+    """Return the three ops of a convolution, closed under differentiation, from their forwards.
+
+    ``how`` is in all three: the sizes of image and kernel, stride and padding.
+    """
+    conv = op(
+        conv2d,
+        "x weight bias",
+        lambda g, weight, **how: of_input(g, weight, **how),
+        lambda g, x, **how: of_weight(x, g, **how),
+        lambda g: sum_batch(g, 4),
+        name=name,
+    )
+    of_input = op(
+        input_grad,
+        "h weight",
+        lambda g, weight, **how: conv(g, weight, None, **how),
+        lambda g, h, **how: of_weight(g, h, **how),
+        name=f"{name}_input_grad",
+    )
+    of_weight = op(
+        weight_grad,
+        "x h",
+        lambda g, h, **how: of_input(h, g, **how),
+        lambda g, x, **how: conv(x, g, None, **how),
+        name=f"{name}_weight_grad",
+    )
+    return conv
+
+
+def out_size(image, kernel, stride, padding):
+    """Return height and width of the result."""
+    return [(n + sum(pad) - k) // stride + 1 for n, pad, k in zip(image, padding, kernel)]
+
+
+def _patches(x, kernel, stride, padding):
+    """Return the patches of images that the kernel meets: (..., n, p, q, c, k, l)."""
+    x = np.pad(x, [(0, 0)] * (x.ndim - 3) + [*padding, (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel, (-3, -2))
+    return windows[..., ::stride, ::stride, :, :, :]
+
+
+def _conv2d(x, weight, bias, image, kernel, stride, padding):
+    """y[n, p, q] = patch (n, p, q) of x times the weight, plus the bias"""
+    patches = _patches(x, kernel, stride, padding)
+    y = np.einsum("...npqckl,...klco->...npqo", patches, weight)
+    return y if bias is None else y + bias[..., None, None, None, :]
+
+
+def _input_grad(h, weight, image, kernel, stride, padding):
+    """Every pixel of a patch gets its share of h: h times the weight that it met, transposed."""
+    (high, wide), (k, l), (p, q) = image, kernel, h.shape[-3:-1]
+    (top, bottom), (left, right) = padding
+    lead = np.broadcast_shapes(h.shape[:-4], weight.shape[:-4])
+    padded = (*lead, h.shape[-4], top + high + bottom, left + wide + right, weight.shape[-2])
+    y = np.zeros(padded, h.dtype, like=h)
+    for i in range(k):
+        for j in range(l):
+            met = y[..., i : i + p * stride : stride, j : j + q * stride : stride, :]
+            met += np.einsum("...npqo,...co->...npqc", h, weight[..., i, j, :, :])
+    return y[..., top : top + high, left : left + wide, :]
+
+
+def _weight_grad(x, h, image, kernel, stride, padding):
+    """The sum over all patches of patch times h"""
+    return np.einsum("...npqckl,...npqo->...klco", _patches(x, kernel, stride, padding), h)
+
+
+_conv = three_ops(_conv2d, _input_grad, _weight_grad, "conv2d_plain")
+
+
+def conv2d(x, weight, bias=None, stride=1, padding="same"):
+    """Cross-correlate: see :func:`tinymaml.ops.conv2d`, which is the same and faster."""
+    arrays, options = arguments(x, weight, bias, stride, padding)
+    return _conv(*arrays, **options)
+
+
 def _windows(x, size):
-    """Return the size^2 views of x that hold the first, second ... element of every window."""
-    h, w = x.shape[-3] // size * size, x.shape[-2] // size * size
-    return [x[..., a:h:size, b:w:size, :] for a in range(size) for b in range(size)]
-
-
-def _max_pool_forward(x, *, index, size):
-    """Return the maxima, and note in ``index`` which element of its window each one is."""
-    first, *rest = _windows(x, size)
-    y = first.copy()
-    index[...] = 0
-    for k, part in enumerate(rest, 1):
-        # unsigned numbers wrap round, so a step back works too
-        index += (part > y) * (index.dtype.type(k) - index)
-        np.maximum(y, part, out=y)
-    return y
-
-
-def _gather_forward(x, *, index, size):
-    first, *rest = _windows(x, size)
-    y = first * (index == 0)
-    for k, part in enumerate(rest, 1):
-        y += part * (index == k)
-    return y
-
-
-def _scatter_forward(g, *, index, size, shape):
-    whole = all(n % size == 0 for n in shape)
-    make = np.empty if whole else np.zeros  # what does not fill a window gets no gradient
-    y = make((*g.shape[:-3], *shape, g.shape[-1]), g.dtype, like=g)
-    for k, part in enumerate(_windows(y, size)):
-        np.multiply(g, index == k, out=part)
-    return y
-
-
-def _gather_vjp(g, _y, _x, index, size):
-    return _pool_scatter(g, index=index, size=size, shape=_x.shape[-3:-1])
-
-
-_max_pool = op(_max_pool_forward, _gather_vjp, name="max_pool2d")
-_pool_gather = op(_gather_forward, _gather_vjp, name="max_pool2d_gather")
-_pool_scatter = op(
-    _scatter_forward,
-    lambda g, _y, _x, index, size, shape: _pool_gather(g, index=index, size=size),
-    name="max_pool2d_scatter",
-)
+    """Return the windows of a pool, (..., p, size, q, size, c), without what does not fill one."""
+    *lead, h, w, c = x.shape
+    p, q = h // size, w // size
+    if (h, w) != (p * size, q * size):
+        x = getitem(x, (..., slice(p * size), slice(q * size), slice(None)))
+    return reshape(x, (*lead, p, size, q, size, c))
 
 
 def max_pool2d(x, size=2):
-    """Take the maximum of every ``size`` x ``size`` window of channels-last images.
+    """Take the maximum of every window: see :func:`tinymaml.ops.max_pool2d`, which is faster.
 
-    ``(n,h,w,c)->(n,h//size,w//size,c)``; rows and columns that fill no window are dropped. Among
-    equal elements the first takes the whole gradient.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> max_pool2d(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
-    array([[ 5.,  7.],
-           [13., 15.]])
+    Here equal elements share the gradient.
     """
-    *lead, h, w, c = x.shape
-    if min(h, w) < size:
-        raise ValueError(f"max_pool2d: images of {h} x {w} are smaller than {size} x {size}")
-    dtype = np.min_scalar_type(size * size - 1)
-    index = np.empty((*lead, h // size, w // size, c), dtype, like=raw(x))
-    return _max_pool(x, index=index, size=size)
+    return max(_windows(x, size), axis=(-4, -2))
 
 
-def mean_pool2d(x, size=2):
+def mean_pool2d(x, size: int = 2):
     """Take the mean of every ``size`` x ``size`` window of channels-last images.
 
     ``(n,h,w,c)->(n,h//size,w//size,c)``; rows and columns that fill no window are dropped.
@@ -328,8 +159,4 @@ def mean_pool2d(x, size=2):
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
     """
-    *lead, h, w, c = x.shape
-    p, q = h // size, w // size
-    if (h, w) != (p * size, q * size):
-        x = x[..., : p * size, : q * size, :]
-    return mean(reshape(x, (*lead, p, size, q, size, c)), axis=(-4, -2))
+    return mean(_windows(x, size), axis=(-4, -2))

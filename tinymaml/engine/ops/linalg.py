@@ -1,26 +1,14 @@
-"""Rows of linear algebra: products of all kinds, and functions of matrices.
-
-All broadcast over leading axes as NumPy's do.
-"""
+"""Products of all kinds; they broadcast over leading axes as NumPy's do."""
 
 import math
 import string
 
 import numpy as np
 
-from ..tensor import Tensor, as_arrays, implements, op, raw
+from ..numpy_rules import implements
+from ..op import as_arrays, op
 from .elementwise import multiply
-from .shape import (
-    broadcast_to,
-    diagonal,
-    expand_dims,
-    getitem,
-    moveaxis,
-    ravel,
-    reshape,
-    swapaxes,
-    tril,
-)
+from .shape import broadcast_to, diagonal, expand_dims, moveaxis, ravel, reshape, roll, swapaxes
 
 
 def mT(x):
@@ -39,17 +27,13 @@ def _matmul_forward(a, b, *, at=False, bt=False):
 #: derivatives are again of this form: (a b)' = g b^T and a^T g.
 _matmul = op(
     _matmul_forward,
-    lambda g, _y, _a, b, at=False, bt=False: (
-        _matmul(b, g, at=bt, bt=True) if at else _matmul(g, b, bt=not bt)
-    ),
-    lambda g, _y, a, _b, at=False, bt=False: (
-        _matmul(g, a, at=True, bt=at) if bt else _matmul(a, g, at=not at)
-    ),
+    "a b",
+    lambda g, b, at, bt: _matmul(b, g, at=bt, bt=True) if at else _matmul(g, b, bt=not bt),
+    lambda g, a, at, bt: _matmul(g, a, at=True, bt=at) if bt else _matmul(a, g, at=not at),
     name="matmul",
 )
 
 
-@implements(np.matmul)
 def matmul(a, b):
     """Matrix product over the last two axes; vectors as NumPy takes them."""
     if not (hasattr(a, "ndim") and hasattr(b, "ndim")):
@@ -64,18 +48,14 @@ def matmul(a, b):
     return reshape(y, y.shape[:-2] + rows + columns)
 
 
-@implements(np.dot)
 def dot(a, b):
     """NumPy's dot: over the last axis of a and the second-to-last (or only) axis of b."""
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return multiply(a, b)
     a, b = as_arrays((a, b))
-    if b.ndim <= 2:
-        return matmul(a, b)
-    return tensordot(a, b, (-1, -2))
+    return matmul(a, b) if b.ndim <= 2 else tensordot(a, b, (-1, -2))
 
 
-@implements(np.inner)
 def inner(a, b):
     """Sum of products over the last axis of both."""
     if np.ndim(a) == 0 or np.ndim(b) == 0:
@@ -83,81 +63,65 @@ def inner(a, b):
     return tensordot(a, b, (-1, -1))
 
 
-@implements(np.outer)
 def outer(a, b):
     """Every product of an element of a and an element of b."""
     a, b = as_arrays((a, b))
     return multiply(reshape(ravel(a), -1, 1), ravel(b))
 
 
-@implements(np.vdot)
 def vdot(a, b):
     """Sum of products of all elements."""
     a, b = as_arrays((a, b))
     return matmul(ravel(a), ravel(b))
 
 
-@implements(np.tensordot)
 def tensordot(a, b, axes=2):
     """Sum of products over given axes, or the last ``axes`` of a and the first of b."""
     a, b = as_arrays((a, b))
     if isinstance(axes, (int, np.integer)):
-        of_a, of_b = list(range(a.ndim - axes, a.ndim)), list(range(axes))
-    else:
-        of_a, of_b = ([i] if isinstance(i, (int, np.integer)) else list(i) for i in axes)
-    of_a, of_b = [i % a.ndim for i in of_a], [i % b.ndim for i in of_b]
-    summed = [a.shape[i] for i in of_a]
-    if summed != [b.shape[i] for i in of_b]:
+        axes = range(a.ndim - axes, a.ndim), range(axes)
+    of_a, of_b = ([i] if isinstance(i, (int, np.integer)) else list(i) for i in axes)
+    k = len(of_a)
+    a, b = moveaxis(a, of_a, range(a.ndim - k, a.ndim)), moveaxis(b, of_b, range(len(of_b)))
+    rows, summed, columns = a.shape[: a.ndim - k], b.shape[:k], b.shape[k:]
+    if a.shape[a.ndim - k :] != summed or len(of_b) != k:
         raise ValueError(
-            f"tensordot: shapes {a.shape} and {b.shape} differ along axes {of_a} and {of_b}"
+            f"tensordot: axes {of_a} and {of_b} differ in their lengths, "
+            f"{a.shape[a.ndim - k :]} and {b.shape[: len(of_b)]}"
         )
-    rest_a = [i for i in range(a.ndim) if i not in of_a]
-    rest_b = [i for i in range(b.ndim) if i not in of_b]
-    n = math.prod(summed)
-    a_shape, b_shape = [a.shape[i] for i in rest_a], [b.shape[i] for i in rest_b]
-    left = reshape(np.transpose(a, tuple(rest_a + of_a)), math.prod(a_shape), n)
-    right = reshape(np.transpose(b, tuple(of_b + rest_b)), n, math.prod(b_shape))
-    return reshape(_matmul(left, right), (*a_shape, *b_shape))
+    m, n, o = map(math.prod, (rows, summed, columns))
+    return reshape(_matmul(reshape(a, m, n), reshape(b, n, o)), rows + columns)
 
 
-def _einsum_vjp(needed, g, _y, *args, terms, result):
+def _einsum_vjp(needed, g, arrays, terms, result):
     """The same sum with g in place of one argument; indices that only it has are broadcast."""
     found = []
-    for i, (term, x) in enumerate(zip(terms, args)):
+    for i, (term, x) in enumerate(zip(terms, arrays)):
         if not needed[i]:
             found.append(None)
             continue
         others = terms[:i] + terms[i + 1 :]
         there = set(result).union(*others)
         reached = "".join([c for c in term if c in there])
-        partial = _einsum(g, *args[:i], *args[i + 1 :], terms=(result, *others), result=reached)
-        partial = reshape(partial, tuple([_size(partial, reached, c) for c in term]))
-        found.append(
-            broadcast_to(
-                partial,  # where x has length 1 the others may have more: the engine sums those
-                [
-                    m if n == 1 and c in there else n
-                    for c, m, n in zip(term, partial.shape, x.shape)
-                ],
-            )
-        )
+        partial = _einsum(g, *arrays[:i], *arrays[i + 1 :], terms=(result, *others), result=reached)
+        sizes = dict(zip(reached, partial.shape))
+        partial = reshape(partial, tuple([sizes.get(c, 1) for c in term]))
+        # where x has length 1 the others may have more: the engine sums those
+        shape = [sizes[c] if n == 1 and c in there else n for c, n in zip(term, x.shape)]
+        found.append(broadcast_to(partial, shape))
     return found
-
-
-def _size(x, term, letter):
-    return x.shape[term.index(letter)] if letter in term else 1
 
 
 _einsum = op(
     lambda *arrays, terms, result: np.einsum(
         f"{','.join(terms)}->{result}", *arrays, optimize=len(arrays) > 1
     ),
+    "*arrays",
     joint=_einsum_vjp,
     name="einsum",
 )
 
 
-@implements(np.einsum)
 def einsum(subscripts, *operands, optimize=True):
     """NumPy's einsum in its string form: repeated indices, implicit result, ellipsis."""
     if not isinstance(subscripts, str):
@@ -198,7 +162,6 @@ def _take_diagonals(term, x):
     return term, x
 
 
-@implements(np.kron)
 def kron(a, b):
     """Kronecker product."""
     a, b = as_arrays((a, b))
@@ -210,81 +173,17 @@ def kron(a, b):
     return reshape(product, tuple([m * n for m, n in zip(a.shape, b.shape)]))
 
 
-@implements(np.cross)
 def cross(a, b, axis=-1):
     """Cross product of vectors of length 3 along ``axis``."""
     a, b = as_arrays((a, b))
     if a.shape[axis] != 3 or b.shape[axis] != 3:
         raise ValueError(f"cross takes vectors of length 3, given shapes {a.shape} and {b.shape}")
     a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
-    after, before = [1, 2, 0], [2, 0, 1]
-    product = _last(a, after) * _last(b, before) - _last(a, before) * _last(b, after)
+    product = roll(a, -1, -1) * roll(b, 1, -1) - roll(a, 1, -1) * roll(b, -1, -1)
     return moveaxis(product, -1, axis)
 
 
-def _last(x, order):
-    return getitem(x, (Ellipsis, order))
-
-
-# Functions of matrices. Sources: Giles 2008, "Collected matrix derivative results".
-inv = implements(np.linalg.inv)(
-    op(np.linalg.inv, lambda g, y, _x: -(mT(y) @ g @ mT(y)), name="inv")
-)
-_solve = op(
-    np.linalg.solve,
-    lambda g, y, a, _b: -(_solve(mT(a), g) @ mT(y)),
-    lambda g, _y, a, _b: _solve(mT(a), g),
-    name="solve",
-)
-_det = op(
-    np.linalg.det,
-    lambda g, y, x: reshape(g * y, (*g.shape, 1, 1)) * mT(inv(x)),
-    name="det",
-)
-_logabsdet = op(
-    lambda x: np.linalg.slogdet(x)[1],
-    lambda g, _y, x: reshape(g, (*g.shape, 1, 1)) * mT(inv(x)),
-    name="logabsdet",
-)
-
-
-def _cholesky_vjp(g, y, _x):
-    """L^-T Phi(L^T g) L^-1, symmetric; Phi takes the lower triangle and half the diagonal."""
-    phi = tril(mT(y) @ tril(g))
-    phi = phi - 0.5 * phi * np.identity(y.shape[-1], dtype=y.dtype, like=raw(y))
-    s = _solve(mT(y), mT(_solve(mT(y), mT(phi))))
-    return 0.5 * (s + mT(s))
-
-
-cholesky = implements(np.linalg.cholesky)(op(np.linalg.cholesky, _cholesky_vjp, name="cholesky"))
-
-
-@implements(np.linalg.solve)
-def solve(a, b):
-    """Solve a x = b for x; b is a vector or a stack of matrices, as in NumPy 2."""
-    a, b = as_arrays((a, b))
-    if b.ndim == 1:
-        y = solve(a, reshape(b, -1, 1))
-        return reshape(y, y.shape[:-1])
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # CuPy leaves this to its caller
-    return _solve(broadcast_to(a, lead + a.shape[-2:]), broadcast_to(b, lead + b.shape[-2:]))
-
-
-@implements(np.linalg.det)
-def det(x):
-    """Determinant; its derivative needs an invertible matrix."""
-    return _det(x)
-
-
-@implements(np.linalg.slogdet)
-def slogdet(x):
-    """Sign (no derivative) and logarithm of the absolute value of the determinant."""
-    sign, _ = np.linalg.slogdet(raw(x))
-    result = type(np.linalg.slogdet(np.eye(1)))
-    return result(Tensor(np.asarray(sign, like=raw(x))), _logabsdet(x))
-
-
-def _linear_forward(x, weight, bias):
+def _linear(x, weight, bias):
     bias = bias[..., None, :]
     y = _matmul_forward(x, weight)
     if bias.dtype != y.dtype or (bias.ndim > 2 and bias.shape[:-2] != y.shape[:-2]):
@@ -295,17 +194,18 @@ def _linear_forward(x, weight, bias):
 
 #: x @ weight + bias, (n,i),(i,o),(o)->(n,o), in one pass
 linear = op(
-    _linear_forward,
-    lambda g, _y, _x, weight, _bias: _matmul(g, weight, bt=True),
-    lambda g, _y, x, _weight, _bias: _matmul(x, g, at=True),
-    lambda g, _y, _x, _weight, _bias: sum_rows(g),
-    name="linear",
+    _linear,
+    "x weight bias",
+    lambda g, weight: _matmul(g, weight, bt=True),
+    lambda g, x: _matmul(x, g, at=True),
+    lambda g: sum_rows(g),
 )
 
 #: The sum over the second-to-last axis; a product with ones is three times as fast as NumPy's sum.
 sum_rows = op(
     lambda x: np.ones_like(x, shape=x.shape[-2:-1]) @ x,
-    lambda g, _y, _x: broadcast_to(reshape(g, (*g.shape[:-1], 1, g.shape[-1])), _x.shape),
+    "x",
+    lambda g, x_like: broadcast_to(reshape(g, (*g.shape[:-1], 1, g.shape[-1])), x_like.shape),
     name="sum_rows",
 )
 
@@ -314,3 +214,6 @@ def sum_batch(g, core):
     """Sum (*lead, *batch, c), of which ``core`` axes are no lead, over the batch: (*lead, c)."""
     lead, batch = g.shape[: g.ndim - core], math.prod(g.shape[g.ndim - core : -1])
     return sum_rows(reshape(g, (*lead, batch, g.shape[-1])))
+
+
+implements(np, matmul, dot, inner, outer, vdot, tensordot, einsum, kron, cross)

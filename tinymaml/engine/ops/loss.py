@@ -7,19 +7,26 @@ from numbers import Real
 
 import numpy as np
 
-from ..tensor import as_arrays, op, raw
-from .reduction import _logsumexp_forward, softmax
+from ..op import as_arrays, op
+from .reduction import _logsumexp, softmax
 from .shape import broadcast_to, reshape
 
 
-def _one_hot(labels, logits):
-    """Return labels (..., n) as rows (..., n, k) of zeros and a one."""
-    return labels[..., None] == np.arange(logits.shape[-1], like=labels)
+def _one_hot(labels, classes):
+    """Labels (..., n) as rows (..., n, classes) of zeros and a one."""
+    return labels[..., None] == np.arange(classes, like=labels)
 
 
 def _cross_entropy_forward(logits, labels):
+    classes = logits.shape[-1]
+    if isinstance(labels, np.ndarray) and labels.size:  # a GPU would have to wait for the answer
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(
+                f"cross_entropy: labels reach from {labels.min()} to {labels.max()}, "
+                f"but {classes} logits need 0 to {classes - 1}"
+            )
     picked = np.take_along_axis(logits, labels[..., None], -1)[..., 0]
-    return (_logsumexp_forward(logits, axis=-1, keepdims=False) - picked).mean(-1)
+    return (_logsumexp(logits, axis=-1) - picked).mean(-1)
 
 
 def _per_example(g, n):
@@ -27,13 +34,17 @@ def _per_example(g, n):
     return reshape(g * (1 / (n or 1)), (*g.shape, 1, 1))
 
 
+one_hot = op(_one_hot, "labels", None)
+
+
+def _cross_entropy_vjp(g, logits, labels):
+    """(softmax - one-hot) / n"""
+    wrong = softmax(logits) - one_hot(labels, classes=logits.shape[-1])
+    return _per_example(g, logits.shape[-2]) * wrong
+
+
 _cross_entropy = op(
-    _cross_entropy_forward,
-    lambda g, _y, logits, labels: (
-        _per_example(g, logits.shape[-2]) * (softmax(logits) - _one_hot(raw(labels), logits))
-    ),
-    None,
-    name="cross_entropy",
+    _cross_entropy_forward, "logits labels", _cross_entropy_vjp, None, name="cross_entropy"
 )
 
 
@@ -44,8 +55,9 @@ def _mse_forward(prediction, target):
 
 _mse = op(
     _mse_forward,
-    lambda g, _y, p, t: _per_example(g, p.shape[-1] * p.shape[-2] / 2) * (p - t),
-    lambda g, _y, p, t: _per_example(g, p.shape[-1] * p.shape[-2] / 2) * (t - p),
+    "p t",
+    lambda g, p, t: _per_example(g, p.shape[-1] * p.shape[-2] / 2) * (p - t),
+    lambda g, p, t: _per_example(g, p.shape[-1] * p.shape[-2] / 2) * (t - p),
     name="mse",
 )
 
@@ -65,7 +77,7 @@ def cross_entropy(logits, labels):
     Raises
     ------
     ValueError
-        If the labels are no integers, of another shape, or out of range.
+        If the labels are not integers, are of another shape, or (on NumPy alone) are out of range.
 
     Examples
     --------
@@ -73,21 +85,16 @@ def cross_entropy(logits, labels):
     >>> cross_entropy(np.zeros((3, 2)), np.array([0, 1, 1])).round(4)
     np.float64(0.6931)
     """
-    logits, labels = as_arrays((logits, raw(labels)))
+    logits, labels = as_arrays((logits, labels))
     examples = logits.shape[-2:-1]
     if labels.dtype.kind not in "iu" or logits.ndim < 2 or labels.shape[-1:] != examples:
         raise ValueError(
             f"cross_entropy: logits {logits.shape} need integer labels of shape "
             f"{logits.shape[:-1]}, but they are {labels.dtype.name} of shape {labels.shape}"
         )
-    if labels.size and (labels.min() < 0 or labels.max() >= logits.shape[-1]):
-        raise ValueError(
-            f"cross_entropy: labels reach from {int(labels.min())} to {int(labels.max())}, "
-            f"but {logits.shape[-1]} logits need 0 to {logits.shape[-1] - 1}"
-        )
     if labels.shape != logits.shape[:-1]:
         shape = np.broadcast_shapes(labels.shape, logits.shape[:-1])
-        labels = np.broadcast_to(labels, shape)
+        labels = broadcast_to(labels, shape)
         logits = broadcast_to(logits, (*shape, logits.shape[-1]))
     return _cross_entropy(logits, labels)
 
@@ -123,9 +130,7 @@ def _descend_forward(p, g, *, lr):
     return step
 
 
-_descend = op(
-    _descend_forward, lambda c, _y, _p, _g, lr: c, lambda c, _y, _p, _g, lr: c * -lr, name="descend"
-)
+_descend = op(_descend_forward, "p gradient", lambda g: g, lambda g, lr: g * -lr, name="descend")
 
 
 def descend(p, g, lr):

@@ -8,16 +8,11 @@ import math
 
 import numpy as np
 
-from ..tensor import Tensor, implements, op, raw
+from ..numpy_rules import implements, numpy_functions
+from ..op import op
+from ..tensor import raw
 from .elementwise import absolute, exp, sqrt, square, where
-from .shape import (
-    broadcast_to,
-    flip,
-    moveaxis,
-    ravel,
-    reshape,
-    take_along_axis,
-)
+from .shape import broadcast_to, flip, moveaxis, ravel, reshape, take_along_axis
 
 
 def _reduced(axis, ndim):
@@ -27,26 +22,13 @@ def _reduced(axis, ndim):
     return {a % ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
 
 
-def kept_shape(shape, axis):
-    """Return ``shape`` with the reduced axes kept at length 1.
-
-    Examples
-    --------
-    >>> kept_shape((2, 3, 4), (0, -1))
-    (1, 3, 1)
-    """
-    if axis is None:
-        return (1,) * len(shape)
-    axes = _reduced(axis, len(shape))
-    return tuple([1 if i in axes else n for i, n in enumerate(shape)])
-
-
 def _spread(g, like, axis):
     """Return the cotangent (or result) of a reduction of ``like``, broadcastable against it."""
-    return reshape(g, kept_shape(like.shape, axis))
+    axes = _reduced(axis, len(like.shape))
+    return reshape(g, tuple([1 if i in axes else n for i, n in enumerate(like.shape)]))
 
 
-def sum_to(g, shape):
+def sum_to(g, shape: tuple[int, ...]):
     """Sum a cotangent down to the shape of the argument that was broadcast.
 
     Examples
@@ -60,152 +42,70 @@ def sum_to(g, shape):
         [i for i, n in enumerate(shape, extra) if n == 1 and g.shape[i] != 1]
     )
     if axes:
-        g = _sum(g, axis=axes, keepdims=False)
+        g = sum(g, axis=axes)
     return g if g.shape == shape else reshape(g, shape)
 
 
-_sum = op(
-    lambda x, *, axis, keepdims: x.sum(axis=axis, keepdims=keepdims),
-    lambda g, _y, _x, axis, keepdims: broadcast_to(_spread(g, _x, axis), _x.shape),
-    name="sum",
-)
-_mean = op(
-    lambda x, *, axis, keepdims: x.mean(axis=axis, keepdims=keepdims),
-    lambda g, _y, _x, axis, keepdims: broadcast_to(
-        _spread(g, _x, axis) * (math.prod(_y.shape) / (math.prod(_x.shape) or 1)), _x.shape
-    ),
-    name="mean",
-)
+def _reduction(name, vjp):
+    """Return the row of an array's method ``name``, over all axes by default."""
+
+    def forward(x, axis=None, *, keepdims=False):
+        return getattr(x, name)(axis=axis, keepdims=keepdims)
+
+    forward.__doc__ = f"As NumPy's ``{name}``."
+    return op(forward, "x", vjp, name=name)
 
 
-def _prod_vjp(g, _y, x, axis, keepdims):
-    """The product of all the other factors, so that zeros among them are no special case."""
+def _mean_vjp(g, x_like, y_like, axis):
+    part = math.prod(y_like.shape) / (math.prod(x_like.shape) or 1)
+    return broadcast_to(_spread(g, x_like, axis) * part, x_like.shape)
+
+
+def _prod_vjp(g, x, axis):
+    """The product of all the other factors, so that zeros among them are no special case.
+
+    It takes n^2 memory for n factors.
+    """
     axes = sorted(_reduced(axis, x.ndim))
     rest = [a for a in range(x.ndim) if a not in axes]
     last = moveaxis(x, axes, range(len(rest), x.ndim))
     n = math.prod([x.shape[a] for a in axes])
     flat = reshape(last, tuple([x.shape[a] for a in rest]) + (1, n))
-    others = _prod(where(np.identity(n, dtype=bool, like=raw(x)), 1, flat), axis=-1, keepdims=False)
+    others = prod(where(np.identity(n, dtype=bool, like=raw(x)), 1, flat), axis=-1)
     others = moveaxis(reshape(others, last.shape), range(len(rest), x.ndim), axes)
     return _spread(g, x, axis) * others
 
 
-_prod = op(
-    lambda x, *, axis, keepdims: x.prod(axis=axis, keepdims=keepdims), _prod_vjp, name="prod"
-)
-
-
-def _extremum_vjp(g, y, x, axis, keepdims):
+def _extremum_vjp(g, y, x, axis):
     """The largest (smallest) element takes the cotangent; equal ones share it in equal parts."""
     ties = (x == _spread(y, x, axis)).astype(x.dtype)
-    return _spread(g, x, axis) * (ties / _sum(ties, axis=axis, keepdims=True))
+    return _spread(g, x, axis) * (ties / sum(ties, axis=axis, keepdims=True))
 
 
-_max = op(
-    lambda x, *, axis, keepdims: x.max(axis=axis, keepdims=keepdims), _extremum_vjp, name="max"
+sum = _reduction(
+    "sum", lambda g, x_like, axis: broadcast_to(_spread(g, x_like, axis), x_like.shape)
 )
-_min = op(
-    lambda x, *, axis, keepdims: x.min(axis=axis, keepdims=keepdims), _extremum_vjp, name="min"
-)
-_cumsum = op(
-    lambda x, *, axis: x.cumsum(axis=axis),
-    lambda g, _y, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis),
-    name="cumsum",
-)
+mean = _reduction("mean", _mean_vjp)
+prod = _reduction("prod", _prod_vjp)
+max = _reduction("max", _extremum_vjp)
+min = _reduction("min", _extremum_vjp)
+# Not differentiable
+any = _reduction("any", None)
+all = _reduction("all", None)
+argmax = _reduction("argmax", None)
+argmin = _reduction("argmin", None)
+argsort = op(np.argsort, "x", None)
+argpartition = op(np.argpartition, "x", None)
 
 
-def _logsumexp_forward(x, *, axis, keepdims):
-    largest = x.max(axis=axis, keepdims=True)
-    largest = np.where(np.isfinite(largest), largest, 0)
-    y = np.log(np.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
-    gone = _reduced(axis, x.ndim)
-    return y if keepdims else y.reshape([n for i, n in enumerate(y.shape) if i not in gone])
+def _cumsum_vjp(g, x_like, axis):
+    return reshape(flip(cumsum(flip(g, axis), axis=axis), axis), x_like.shape)
 
 
-_logsumexp = op(
-    _logsumexp_forward,
-    lambda g, y, x, axis, keepdims: _spread(g, x, axis) * exp(x - _spread(y, x, axis)),
-    name="logsumexp",
-)
+cumsum = op(lambda x, axis=None: x.cumsum(axis=axis), "x", _cumsum_vjp, name="cumsum")
 
 
-def _softmax_forward(x, *, axis):
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
-
-
-_softmax = op(
-    _softmax_forward,
-    lambda g, y, _x, axis: y * (g - _sum(g * y, axis=axis, keepdims=True)),
-    name="softmax",
-)
-_log_softmax = op(
-    lambda x, *, axis: x - _logsumexp_forward(x, axis=axis, keepdims=True),
-    lambda g, y, _x, axis: g - exp(y) * _sum(g, axis=axis, keepdims=True),
-    name="log_softmax",
-)
-_norm = op(
-    lambda x, *, axis, keepdims: np.sqrt(np.square(x).sum(axis=axis, keepdims=keepdims)),
-    # x = 0 has many subgradients, 0 among them; dividing by 1 there makes no NaN to any order
-    lambda g, y, x, axis, keepdims: x * _spread(where(y == 0, 0, g / where(y == 0, 1, y)), x, axis),
-    name="norm",
-)
-
-
-@implements(np.sum)
-def sum(x, axis=None, *, keepdims=False):
-    """Sum over axes."""
-    return _sum(x, axis=axis, keepdims=keepdims)
-
-
-@implements(np.mean)
-def mean(x, axis=None, *, keepdims=False):
-    """Mean over axes."""
-    return _mean(x, axis=axis, keepdims=keepdims)
-
-
-@implements(np.prod)
-def prod(x, axis=None, *, keepdims=False):
-    """Product over axes; right also where factors are zero. Its derivative takes n^2 memory."""
-    return _prod(x, axis=axis, keepdims=keepdims)
-
-
-@implements(np.max)
-def max(x, axis=None, *, keepdims=False):
-    """Maximum over axes; elements that tie share the gradient in equal parts."""
-    return _max(x, axis=axis, keepdims=keepdims)
-
-
-@implements(np.min)
-def min(x, axis=None, *, keepdims=False):
-    """Minimum over axes; elements that tie share the gradient in equal parts."""
-    return _min(x, axis=axis, keepdims=keepdims)
-
-
-@implements(np.var)
-def var(x, axis=None, *, ddof=0, keepdims=False):
-    """Variance over axes, with divisor n - ddof."""
-    squares = square(x - _mean(x, axis=axis, keepdims=True))
-    average = _mean(squares, axis=axis, keepdims=keepdims)
-    if not ddof:
-        return average
-    n = x.size // (math.prod(average.shape) or 1)
-    return average * (n / (n - ddof) if n > ddof else math.inf)
-
-
-@implements(np.std)
-def std(x, axis=None, *, ddof=0, keepdims=False):
-    """Standard deviation over axes; its derivative is infinite or NaN where it is 0."""
-    return sqrt(var(x, axis, ddof=ddof, keepdims=keepdims))
-
-
-@implements(np.cumsum)
-def cumsum(x, axis=None):
-    """Cumulative sum along an axis, of the flattened array by default."""
-    return _cumsum(ravel(x), axis=0) if axis is None else _cumsum(x, axis=axis)
-
-
-def logsumexp(x, axis=None, keepdims=False):
+def _logsumexp(x, axis=None, keepdims=False):
     """log(sum(exp(x))) over axes, without overflow.
 
     Examples
@@ -214,10 +114,14 @@ def logsumexp(x, axis=None, keepdims=False):
     >>> logsumexp(np.array([1000.0, 1000.0])).round(3)
     np.float64(1000.693)
     """
-    return _logsumexp(x, axis=axis, keepdims=keepdims)
+    largest = x.max(axis=axis, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0)
+    y = np.log(np.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
+    gone = _reduced(axis, x.ndim)
+    return y if keepdims else y.reshape([n for i, n in enumerate(y.shape) if i not in gone])
 
 
-def softmax(x, axis=-1):
+def _softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) along ``axis``, without overflow.
 
     Examples
@@ -226,10 +130,11 @@ def softmax(x, axis=-1):
     >>> softmax(np.array([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    return _softmax(x, axis=axis)
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
 
 
-def log_softmax(x, axis=-1):
+def _log_softmax(x, axis=-1):
     """log(softmax(x)) along ``axis``, without overflow.
 
     Examples
@@ -238,10 +143,27 @@ def log_softmax(x, axis=-1):
     >>> log_softmax(np.array([0.0, 0.0])).round(3)
     array([-0.693, -0.693])
     """
-    return _log_softmax(x, axis=axis)
+    return x - _logsumexp(x, axis, keepdims=True)
 
 
-@implements(np.linalg.norm)
+logsumexp = op(
+    _logsumexp,
+    "x",
+    lambda g, y, x, axis: _spread(g, x, axis) * exp(x - _spread(y, x, axis)),
+)
+softmax = op(_softmax, "x", lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
+log_softmax = op(
+    _log_softmax, "x", lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True)
+)
+_norm = op(
+    lambda x, axis, keepdims: np.sqrt(np.square(x).sum(axis=axis, keepdims=keepdims)),
+    "x",
+    # x = 0 has many subgradients, 0 among them; dividing by 1 there makes no NaN to any order
+    lambda g, y, x, axis: x * _spread(where(y == 0, 0, g / where(y == 0, 1, y)), x, axis),
+    name="norm",
+)
+
+
 def norm(x, ord=None, axis=None, keepdims=False):
     """Euclidean (Frobenius) norm over all elements, one axis or two.
 
@@ -257,67 +179,45 @@ def norm(x, ord=None, axis=None, keepdims=False):
     raise TypeError(f"norm of order {ord!r} has no derivative in tinymaml; take ord=None, 1 or inf")
 
 
-@implements(np.sort)
+def var(x, axis=None, *, ddof=0, keepdims=False):
+    """Variance over axes, with divisor n - ddof."""
+    squares = square(x - mean(x, axis=axis, keepdims=True))
+    average = mean(squares, axis=axis, keepdims=keepdims)
+    if not ddof:
+        return average
+    n = x.size // (math.prod(average.shape) or 1)
+    return average * (n / (n - ddof) if n > ddof else math.inf)
+
+
+def std(x, axis=None, *, ddof=0, keepdims=False):
+    """Standard deviation over axes; its derivative is infinite or NaN where it is 0."""
+    return sqrt(var(x, axis, ddof=ddof, keepdims=keepdims))
+
+
 def sort(x, axis=-1):
     """Sort along an axis; the gradient goes back to where each element came from."""
     if axis is None:
         x, axis = ravel(x), -1
-    return take_along_axis(x, np.argsort(raw(x), axis=axis), axis)
+    return take_along_axis(x, argsort(x, axis=axis), axis)
 
 
-@implements(np.partition)
 def partition(x, kth, axis=-1):
     """Partition along an axis as NumPy does; differentiable like :func:`sort`."""
     if axis is None:
         x, axis = ravel(x), -1
-    return take_along_axis(x, np.argpartition(raw(x), kth, axis=axis), axis)
+    return take_along_axis(x, argpartition(x, kth=kth, axis=axis), axis)
 
 
-def _index_of(function):
-    @implements(function)
-    def index(x, axis=None, *, keepdims=False):
-        found = function(raw(x), axis=axis)
-        if keepdims:
-            found = np.reshape(found, kept_shape(x.shape, axis))
-        return Tensor(np.asarray(found) if np.isscalar(found) else found)
-
-    index.__name__ = function.__name__
-    index.__doc__ = f"As NumPy's {function.__name__}: integers, without a derivative."
-    return index
-
-
-argmax, argmin = _index_of(np.argmax), _index_of(np.argmin)
-
-
-@implements(np.argsort)
-def argsort(x, axis=-1):
-    """As NumPy's argsort: integers, without a derivative."""
-    return Tensor(np.argsort(raw(x), axis=axis))
-
-
-@implements(np.any)
-def any(x, axis=None, *, keepdims=False):
-    """Whether any element is true along axes; no derivative."""
-    return Tensor(np.asarray(raw(x).any(axis=axis, keepdims=keepdims), like=raw(x)))
-
-
-@implements(np.all)
-def all(x, axis=None, *, keepdims=False):
-    """Whether all elements are true along axes; no derivative."""
-    return Tensor(np.asarray(raw(x).all(axis=axis, keepdims=keepdims), like=raw(x)))
+implements(np, sum, mean, prod, max, min, any, all, argmax, argmin, argsort, argpartition)
+implements(np, cumsum, var, std, sort, partition)
+implements(np.linalg, norm)
 
 
 # A ufunc's own reduction is along the first axis by default, where np.sum takes them all.
-def _reduction(function):
+def _along_first(function):
     return lambda x, axis=0, *, keepdims=False: function(x, axis, keepdims=keepdims)
 
 
-for _ufunc, _function in {
-    np.add: sum,
-    np.multiply: prod,
-    np.maximum: max,
-    np.minimum: min,
-    np.logical_or: any,
-    np.logical_and: all,
-}.items():
-    implements((_ufunc, "reduce"))(_reduction(_function))
+_ufuncs = (np.add, np.multiply, np.maximum, np.minimum, np.logical_or, np.logical_and)
+for _ufunc, _function in zip(_ufuncs, (sum, prod, max, min, any, all)):
+    numpy_functions[_ufunc, "reduce"] = _along_first(_function)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...engine.backend import to_numpy
 from ...engine.structure import leaves
-from ...engine.tensor import DERIVATIVE, Node, Tensor, ancestors, raw
+from ...engine.tensor import Node, Tensor, ancestors, raw
 from .svg import BACKWARD, BOTH, CONSTANT, FORWARD, LEAF, Box
 
 FEW = 4  # numbers of a tensor that are shown
@@ -20,7 +20,9 @@ LINES = 4  # that list what is folded
 NO_BREAK = "\u00a0"
 COMMUTATIVE = ("add", "multiply", "maximum", "minimum", "logaddexp", "hypot")
 #: Options of ops that the shapes show, or that change nothing, are left out; some have a sign.
-SIGNS = {"at": "aᵀ", "bt": "bᵀ", "shape": "", "core": "", "keepdims": "", "padding": "", "eps": ""}
+SIGNS = {"at": "aᵀ", "bt": "bᵀ"} | dict.fromkeys(
+    "shape core keepdims padding eps image kernel places".split(), ""
+)
 PHASES = {FORWARD: "forward", BACKWARD: "derivative", BOTH: "forward and derivative"}
 
 
@@ -50,7 +52,7 @@ class Graph:
         self.outputs = {_key(t): None for t in tensors}  # an ordered set
         self.arrays = {_key(t): t.data for t in tensors}
         for node in self.leaves:
-            if (values := node.static()) is not None:
+            if (values := node.array()) is not None:
                 self.arrays[node] = values
         self.arguments = {node: [] for node in self.ops}  # the keys of those that are arrays
         for node, keys in self.arguments.items():
@@ -101,7 +103,7 @@ class Graph:
                 args = [self.arrays.get(parent, a) for parent, a in _pairs(node)]
                 known = not any(type(a) is Node for a in args)
                 if known and node not in self.arrays and math.prod(node.shape) <= CHEAP:
-                    self.arrays[node] = node.op.forward(*map(raw, args), **node.static)
+                    self.arrays[node] = node.op(*map(raw, args), **node.static)
 
     def _phases(self):
         """Return the ops in segments that can share a box.
@@ -109,12 +111,12 @@ class Graph:
         A segment is what was recorded at a stretch, so none depends on what depends on it.
         """
         steps = {node for node in self.ops if node.op.name == "descend"}
-        if not steps and len({node.recorded for node in self.ops}) == 1:
+        if not steps and len({node.in_derivative for node in self.ops}) == 1:
             return [[node] for node in self.ops]
 
         def phase(node):
             alone = node if node in self.outputs else None
-            return node.recorded, node in steps, self.group.get(node), alone
+            return node.in_derivative, node in steps, self.group.get(node), alone
 
         return [list(nodes) for _, nodes in groupby(self.ops, phase)]
 
@@ -146,7 +148,7 @@ class Graph:
 
     def _kind(self, key):
         if key in self.arguments:
-            return BACKWARD if key.recorded == DERIVATIVE else FORWARD
+            return BACKWARD if key.in_derivative else FORWARD
         return LEAF if key in self.leaves else CONSTANT
 
     def _box(self, key):
@@ -206,7 +208,7 @@ def _pairs(node):
     """Yield the node, or None, and the value of each argument; a Node if it is not known."""
     for parent, a in zip(node.parents, node.args):
         if parent is None and type(a) is Node:  # a constant, which may still be alive
-            alive = a.static()
+            alive = a.array()
             a = a if alive is None else alive
         yield parent, a
 

@@ -1,0 +1,234 @@
+"""Convolution and max-pooling in blocks that fit the cache: what runs.
+
+Each of the three ops of a convolution is a matrix product with the patches of the image laid out
+as rows (im2col). Max-pooling picks elements; its derivative puts them back by the same indices.
+"""
+
+import numpy as np
+
+from ...backend import array_module
+from ...op import op
+from ..conv import arguments, out_size, three_ops
+from .blocks import blocks, task_axis
+
+#: Bytes of patches laid out at once: within a core's share of the cache, yet large matrices.
+CONV_BLOCK = 1 << 20
+
+
+def _patches(x, kernel, stride, before, out):
+    """Yield (tasks, images, rows): every patch of x, (tasks, n, h, w, c), as a row of a matrix.
+
+    ``before`` is the padding above and to the left; ``out``, the height and width of the result,
+    says how much is needed below and to the right. The next block overwrites the rows.
+    """
+    (tasks, n, h, w, c), (k, l), (p, q), (top, left) = x.shape, kernel, out, before
+    high, wide = (p - 1) * stride + k, (q - 1) * stride + l
+    parts = blocks(x, tasks, n, p * q * k * l * c, CONV_BLOCK)
+    t, i = parts[0]  # the largest
+    size = (t.stop - t.start, i.stop - i.start)
+    dense = x.strides[-2:] == (c * x.itemsize, x.itemsize)
+    padded = top or left or high > h or wide > w or not dense
+    source = np.zeros((*size, high, wide, c), x.dtype, like=x) if padded else x
+    st, si, sh, sw, sc = source.strides
+    strided = array_module(x).lib.stride_tricks.as_strided
+    windows = strided(  # k runs of l * c contiguous numbers for every patch
+        source, (*source.shape[:2], p, q, k, l * c), (st, si, stride * sh, stride * sw, sh, sc)
+    )
+    rows = np.empty((*size, p, q, k, l * c), x.dtype, like=x)
+    for t, i in parts:
+        here = (t, i)
+        if padded:
+            here = (slice(0, t.stop - t.start), slice(0, i.stop - i.start))
+            inside = source[here][:, :, top : top + h, left : left + w]
+            inside[...] = x[t, i, : inside.shape[2], : inside.shape[3]]
+        part = rows[: t.stop - t.start, : i.stop - i.start]
+        part[...] = windows[here]
+        yield t, i, part.reshape(len(part), part.shape[1] * p * q, k * l * c)
+
+
+def _align(x, weight, bias=None):
+    """Return the common leading axes, and images, weight and bias with one task axis.
+
+    Where all tasks share the weight, their images become those of one task: one large matrix
+    product in place of many small ones.
+    """
+    lead = np.broadcast_shapes(x.shape[:-4], weight.shape[:-4])
+    if bias is not None:
+        lead = np.broadcast_shapes(lead, bias.shape[:-1])
+        bias = task_axis(lead, bias, 1)
+    x, weight = task_axis(lead, x, 4), task_axis(lead, weight, 4)
+    if len(x) and weight.strides[0] == 0 and (bias is None or bias.strides[0] == 0):
+        x, weight = x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), weight[:1]
+        bias = bias if bias is None else bias[:1]
+    return lead, x, weight, bias
+
+
+def _correlate(x, weight, bias, stride, before, y):
+    """Write the correlation of (tasks, n, h, w, c) with (tasks, k, l, c, o) into y."""
+    tasks, k, l, c, o = weight.shape
+    matrix = weight.reshape(tasks, k * l * c, o)
+    dense = y.flags.c_contiguous
+    for t, i, rows in _patches(x, (k, l), stride, before, y.shape[2:4]):
+        part = y[t, i].reshape(*rows.shape[:2], o) if dense else None
+        part = np.matmul(rows, matrix[t], out=part)
+        if bias is not None:
+            part += bias[t, None]
+        if not dense:
+            y[t, i] = part.reshape(y[t, i].shape)
+
+
+def _conv2d_forward(x, weight, bias, image, kernel, stride, padding):
+    n, o, out = x.shape[-4], weight.shape[-1], out_size(image, kernel, stride, padding)
+    lead, x, weight, bias = _align(x, weight, bias)
+    y = np.empty((*x.shape[:2], *out, o), x.dtype, like=x)
+    _correlate(x, weight, bias, stride, (padding[0][0], padding[1][0]), y)
+    return y.reshape(*lead, n, *out, o)
+
+
+def _input_grad_forward(g, weight, image, kernel, stride, padding):
+    """The image gradient.
+
+    Row r of a padded image meets row i of the kernel where i = r (mod stride). So the rows of one
+    remainder meet every stride-th row of the kernel, and their gradient is the correlation of g
+    with those rows in reverse; and so for columns.
+    """
+    n, (k, l), (c, o) = g.shape[-4], kernel, weight.shape[-2:]
+    lead, g, weight, _ = _align(g, weight)
+    make = np.empty if min(k, l) >= stride else np.zeros  # a pixel that no patch has gets 0
+    y = make((*g.shape[:2], *image, c), g.dtype, like=g)
+    (top, _), (left, _) = padding
+    if stride > 1:  # pad once for all remainders; with stride 1 it is done block by block
+        m = max(k, l) // stride + 1  # no remainder needs more on any side
+        wide = np.zeros((*g.shape[:2], g.shape[2] + 2 * m, g.shape[3] + 2 * m, o), g.dtype, like=g)
+        wide[:, :, m:-m, m:-m] = g
+    for rows, of_kernel, above in _remainders(k, stride, top):
+        for columns, across_kernel, before in _remainders(l, stride, left):
+            taps = weight[:, of_kernel, across_kernel].swapaxes(-1, -2)
+            taps = np.ascontiguousarray(taps, like=taps)  # without like=, CuPy refuses
+            part = y[:, :, rows, columns]
+            if stride == 1:
+                _correlate(g, taps, None, 1, (above, before), part)
+            elif part.size:
+                _correlate(wide[:, :, m - above :, m - before :], taps, None, 1, (0, 0), part)
+    return y.reshape(*lead, n, *image, c)
+
+
+def _remainders(kernel, stride, pad):
+    """Yield for each remainder: image rows, kernel rows in reverse, rows to pad before g.
+
+    A negative number of rows to pad says how many rows of g to skip.
+    """
+    for remainder in range(min(stride, kernel)):
+        first = (remainder - pad) % stride
+        taps = len(range(remainder, kernel, stride))
+        last = remainder + (taps - 1) * stride
+        before = taps - 1 - (first + pad - remainder) // stride
+        yield slice(first, None, stride), slice(last, None, -stride), before
+
+
+def _weight_grad_forward(x, g, image, kernel, stride, padding):
+    """The weight gradient: patches^T @ g."""
+    lead = np.broadcast_shapes(x.shape[:-4], g.shape[:-4])
+    x, g = task_axis(lead, x, 4), task_axis(lead, g, 4)
+    c, o = x.shape[-1], g.shape[-1]
+    y = np.empty((len(x), kernel[0] * kernel[1] * c, o), g.dtype, like=g)
+    before = (padding[0][0], padding[1][0])
+    for t, i, rows in _patches(x, kernel, stride, before, g.shape[2:4]):
+        gi = g[t, i].reshape(*rows.shape[:2], o)
+        if i.start == 0:
+            np.matmul(rows.swapaxes(-1, -2), gi, out=y[t])
+        else:
+            y[t] += rows.swapaxes(-1, -2) @ gi
+    return y.reshape(*lead, *kernel, c, o)
+
+
+_conv2d = three_ops(_conv2d_forward, _input_grad_forward, _weight_grad_forward, "conv2d")
+
+
+def conv2d(x, weight, bias=None, stride: int = 1, padding: str = "same"):
+    """Cross-correlate images with a weight.
+
+    ``(n,h,w,c),(k,l,c,o),(o)->(n,p,q,o)``, broadcast over all leading axes.
+
+    Parameters
+    ----------
+    x : Tensor or array, shape (..., n, h, w, c)
+    weight : Tensor or array, shape (..., k, l, c, o)
+    bias : Tensor or array, shape (..., o), optional
+    stride : int
+    padding : {"same", "valid"}
+        "same": the result is ceil(h / stride) high, padded as TensorFlow does; "valid": none.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit; the sentence names them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv2d(np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 2)), stride=2).shape
+    (1, 2, 2, 2)
+    """
+    arrays, options = arguments(x, weight, bias, stride, padding)
+    return _conv2d(*arrays, **options)
+
+
+def _windows(x, size):
+    """Return the size^2 views of x that hold the first, second ... element of every window."""
+    h, w = x.shape[-3] // size * size, x.shape[-2] // size * size
+    return [x[..., a:h:size, b:w:size, :] for a in range(size) for b in range(size)]
+
+
+def _max_pool2d(x, size: int = 2):
+    """Take the maximum of every ``size`` x ``size`` window of channels-last images.
+
+    ``(n,h,w,c)->(n,h//size,w//size,c)``; rows and columns that fill no window are dropped. Among
+    equal elements the first takes the whole gradient.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.ops.max_pool2d(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    """
+    h, w = x.shape[-3:-1]
+    if min(h, w) < size:
+        raise ValueError(f"max_pool2d: images of {h} x {w} are smaller than {size} x {size}")
+    first, *rest = _windows(x, size)
+    y = first.copy()
+    index = np.zeros(y.shape, np.min_scalar_type(size * size - 1), like=y)
+    for k, part in enumerate(rest, 1):
+        # unsigned numbers wrap round, so a step back works too
+        index += (part > y) * (index.dtype.type(k) - index)
+        np.maximum(y, part, out=y)
+    return y, index
+
+
+def _max_pool2d_gather(x, index, image, size):
+    """Return the element of each window that ``index`` names."""
+    first, *rest = _windows(x, size)
+    y = first * (index == 0)
+    for k, part in enumerate(rest, 1):
+        y += part * (index == k)
+    return y
+
+
+def _max_pool2d_scatter(h, index, image, size):
+    """Put every element of h in its window, at the place that ``index`` names, among zeros."""
+    whole = all(n % size == 0 for n in image)
+    make = np.empty if whole else np.zeros  # what does not fill a window gets no gradient
+    y = make((*h.shape[:-3], *image, h.shape[-1]), h.dtype, like=h)
+    for k, part in enumerate(_windows(y, size)):
+        np.multiply(h, index == k, out=part)
+    return y
+
+
+max_pool2d = op(
+    _max_pool2d,
+    "x",
+    lambda g, x_like, saved, size: _scatter(g, saved, image=x_like.shape[-3:-1], size=size),
+)
+_gather = op(_max_pool2d_gather, "x index", lambda g, index, **at: _scatter(g, index, **at), None)
+_scatter = op(_max_pool2d_scatter, "h index", lambda g, index, **at: _gather(g, index, **at), None)
