@@ -5,7 +5,7 @@ the mean of them: no gradient of a gradient, and no support apart from a query.
 
     theta <- theta + epsilon (1/n) sum_T (phi_T - theta)
 
-That is a step of gradient descent on the mean of |theta - phi_T|^2 / 2, with phi_T a constant.
+That is a step of gradient descent on the mean of ``|theta - phi_T|^2 / 2``, phi_T a constant.
 """
 
 from collections.abc import Callable
