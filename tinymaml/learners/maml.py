@@ -94,13 +94,7 @@ def adapt(
 
 
 def meta_loss(
-    loss: Loss,
-    params: Params,
-    tasks: Task,
-    *,
-    lr: Rates,
-    steps: int = 1,
-    first_order: bool = False,
+    loss: Loss, params: Params, tasks: Task, *, lr: Rates, steps: int = 1, first_order: bool = False
 ) -> Tensor:
     """Mean over tasks of the query loss after adaptation: the meta-objective, Equation 1.
 
