@@ -16,12 +16,7 @@ _WAVES = Schedule(
 )
 _CHARACTERS = Schedule(steps=60_000, meta_batch=32)
 _PHOTOGRAPHS = Schedule(
-    steps=60_000,
-    meta_batch=4,
-    clip=10.0,
-    log_every=10,
-    checkpoint_every=50,
-    validation_tasks=100,
+    steps=60_000, meta_batch=4, clip=10.0, log_every=10, checkpoint_every=50, validation_tasks=100
 )
 _SINUSOID = Experiment(methods.MAML(inner_lr=0.01), Sinusoids(), _WAVES)
 _OMNIGLOT = Experiment(methods.MAML(inner_lr=0.4, test_steps=3), Omniglot(), _CHARACTERS)
