@@ -215,6 +215,12 @@ class Omniglot(Classification):
         """The network of learners that compare images: four convolutions with max-pooling."""
         return nn.Sequential(*nn.conv4(2, downsample="pool", image_size=28).layers[:-1])
 
+    @cached_property
+    def flat_model(self):
+        """The network, whose last layer sees all 2 x 2 positions in place of their mean."""
+        layers = self.model.layers[:-2]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * 2 * 64, self.n_way))
+
     def download(self, data: str | None = None) -> str:
         """Download the characters to a folder, and return its path."""
         from ..tasks import omniglot
@@ -251,6 +257,7 @@ class OmniglotMLP(Omniglot):
 
     suffix = ("no conv",)
     chunk = 16
+    flat_model = Problem.flat_model
 
     @cached_property
     def model(self):

@@ -8,7 +8,6 @@ import numpy as np
 from tqdm import tqdm
 
 from ..engine.backend import asarray
-from ..errors import UserError
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
@@ -36,13 +35,6 @@ class Experiment:
     problem: Problem
     schedule: Schedule
 
-    def __post_init__(self):
-        if (ways := getattr(self.problem, "train_way", 0)) and not self.method.any_way:
-            raise UserError(
-                f"--train-way is {ways}, but {self.label} trains with as many classes as it "
-                "is tested with; leave it out"
-            )
-
     @property
     def parts(self) -> tuple:
         return self.problem, self.method, self.schedule
@@ -58,7 +50,9 @@ class Experiment:
 
     def options(self) -> dict:
         """Return the settings by name: dataclass fields, whose metadata hold the help texts."""
-        return {f.name: f for part in self.parts for f in fields(part) if "help" in f.metadata}
+        found = {f.name: f for part in self.parts for f in fields(part) if "help" in f.metadata}
+        without = {*self.method.without, *self.problem.without}
+        return {name: field for name, field in found.items() if name not in without}
 
     def config(self) -> dict:
         """Return the values of the settings by name."""

@@ -20,7 +20,7 @@ class Method:
 
     name = ""  # in tables
     test_steps = 0  # of adaptation, at validation and test; for many methods an option
-    any_way = False  # whether it can train with more classes than it is tested with
+    without: tuple[str, ...] = ("train_way",)  # settings of a problem that have no meaning here
 
     def learner(self, problem, inductive: bool = False) -> learners.Learner:
         """Return the learner for a problem.
@@ -105,7 +105,7 @@ class ProtoNet(Method):
     """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
 
     name = "ProtoNet"
-    any_way = True
+    without = ()
 
     def learner(self, problem, inductive=False):
         return learners.ProtoNet(problem.body, inductive)
@@ -128,7 +128,7 @@ class Reptile(Method):
 
     def learner(self, problem, inductive=False):
         settings = (self.inner_lr, self.inner_steps, self.inner_batch, self.test_steps)
-        return learners.Reptile(problem.model, problem.loss, *settings, inductive)
+        return learners.Reptile(problem.flat_model, problem.loss, *settings, inductive)
 
 
 @dataclass(frozen=True)

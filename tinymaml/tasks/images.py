@@ -123,7 +123,9 @@ def _distinct(rng, populations, k):
 
 
 def _check_images(images, rotate):
-    kinds = sorted({f"{x.dtype} (images, {str(x.shape[1:])[1:-1]})" for x in images})
+    different = images[:1] if isinstance(images, np.ndarray) else images  # an array's are alike
+    kinds = {(x.dtype, x.shape[1:]) for x in different}
+    kinds = sorted(f"{dtype} (images, {str(shape)[1:-1]})" for dtype, shape in kinds)
     if len(kinds) != 1 or images[0].dtype != np.uint8 or images[0].ndim != 4:
         raise UserError(
             "each class must be a uint8 array (images, h, w, c), all of one shape; got "
