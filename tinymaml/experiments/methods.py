@@ -54,8 +54,8 @@ class Method:
 class MAML(Method):
     """MAML, second order or first (Finn et al. 2017)."""
 
-    first_order: bool = option(False, "take inner gradients as constants")
-    inner_lr: float = option(0.01, "alpha of the paper")
+    first_order: bool = option(False, "first-order MAML: take inner gradients as constants")
+    inner_lr: float = option(0.01, "learning rate of the inner loop: alpha")
     inner_steps: int = option(1, "gradient steps of the inner loop in training; 0: none")
     test_steps: int = option(1, "gradient steps at test")
 
@@ -117,7 +117,7 @@ class Reptile(Method):
 
     inner_lr: float = option(1e-3, "learning rate of the inner optimiser, Adam with beta1 = 0")
     inner_steps: int = option(5, "steps of the inner optimiser in training")
-    inner_batch: int = option(10, "examples of each of these steps")
+    inner_batch: int = option(10, "examples of each step of the inner optimiser")
     test_steps: int = option(50, "steps of the inner optimiser at test")
 
     name = "Reptile"
