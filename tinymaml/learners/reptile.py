@@ -9,7 +9,7 @@ query.
 
     phi <- phi + epsilon (1/n) sum_i (phi~_i - phi)
 
-That is a step of gradient descent on the mean of |phi - phi~_i|^2 / 2, with phi~_i a constant.
+That is a step of gradient descent on the mean of ``|phi - phi~_i|^2 / 2``, with phi~_i a constant.
 """
 
 from collections.abc import Callable
