@@ -63,7 +63,7 @@ class Schedule:
     meta_batch: int = option(32, "tasks per meta-iteration")
     clip: float = option(0.0, "clip limit of the meta-gradient, on the authors' scale; 0: none")
     optimizer: str = option("adam", "meta-optimiser: adam or sgd")
-    decay: str = option("none", "decay of the learning rate: none, linear (to 0) or halving")
+    decay: str = option("none", "decay of --meta-lr: none, linear (to 0) or halving")
     log_every: int = 20
     validate_every: int = 500
     checkpoint_every: int = 100
