@@ -1,6 +1,6 @@
 """Regression of sinusoids: MAML, the network pretrained on all tasks, and the oracle."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ class InformedTasks(SinusoidTasks):
     (25, 5, 3)
     """
 
-    def inputs(self, x, amplitude, phase):
+    def inputs(self, x: np.ndarray, amplitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
         """Return the inputs at the points x of given waves."""
         return np.stack(np.broadcast_arrays(x, amplitude, phase), axis=-1)
 
@@ -84,7 +84,7 @@ class Sinusoids(Problem):
         """Return the paper's result as text."""
         return " / ".join(f"{value:.2f}" for value in _in_the_paper(method).values())
 
-    def trials(self, method, params) -> Iterator[Trial]:
+    def trials(self, method, params: dict) -> Iterator[Trial]:
         """Yield the tests: the model, trained at one K, is tested at K = 5, 10 and 20."""
         for k in SHOTS:
             problem, steps = self.replace(k_shot=k), range(STEPS + 1)
@@ -114,7 +114,7 @@ class Sinusoids(Problem):
         digits = 2 if mean >= 0.1 else 3
         return f"{mean:.{digits}f}" + (f" +- {half:.{digits}f}" if half is not None else "")
 
-    def figures(self, run, method, params, rng) -> list[Path]:
+    def figures(self, run, method, params: dict, rng: Callable) -> list[Path]:
         """Draw three tasks at K = 5 above the same three at K = 10, as the paper's Figure 2."""
 
         def draw(axes):

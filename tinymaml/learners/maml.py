@@ -238,7 +238,7 @@ class MAML(GradientLearner):
     test_steps: int | None = None
     inductive: bool = False
 
-    def task_loss(self, params, x, y):
+    def task_loss(self, params: Params, x: Array, y: Array) -> Tensor:
         """Return the loss of each task: L_T(f_theta)."""
         return self.loss(self.model(params, x), y)
 
