@@ -82,7 +82,12 @@ class Sinusoids(Problem):
 
     def printed(self, method: str) -> str:
         """Return the paper's result as text."""
-        return " / ".join(f"{value:.2f}" for value in _in_the_paper(method).values())
+        return " / ".join(f"{value:.2f}" for value in self._in_the_paper(method).values())
+
+    def _in_the_paper(self, method):
+        """Return what Table 2 prints of a method, by the number of gradient steps."""
+        values = {i: paper.value(self.data, method, "K = 5", i) for i in PRINTED}
+        return {i: value[0] for i, value in values.items() if value}
 
     def trials(self, method, params: dict) -> Iterator[Trial]:
         """Yield the tests: the model, trained at one K, is tested at K = 5, 10 and 20."""
@@ -93,7 +98,7 @@ class Sinusoids(Problem):
 
     def paper_values(self, method) -> dict:
         """Return the paper's numbers by setting and steps."""
-        values = _in_the_paper(method.label(self))
+        values = self._in_the_paper(method.label(self))
         return {"K = 5": values} if values else {}
 
     def protocol(self, trials: list, rows: list, n_tasks: int, seed: int) -> str:
@@ -138,12 +143,6 @@ class Sinusoids(Problem):
 
         plots.save(run / "fits.png", draw, width=13, height=7, panels=(2, 3))
         return [run / "fits.png"]
-
-
-def _in_the_paper(method):
-    """Return what Table 2 prints of a method, by the number of gradient steps."""
-    values = {i: paper.value("sinusoid", method, "K = 5", i) for i in PRINTED}
-    return {i: value[0] for i, value in values.items() if value}
 
 
 @dataclass(frozen=True)
