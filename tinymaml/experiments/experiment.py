@@ -107,9 +107,8 @@ class Experiment:
         """Return the test results: a protocol sentence, curves, and rows for a report."""
         trials = list(self.method.trials(self.problem, params, self.schedule))
         curves, rows = {}, []
-        with tqdm(
-            total=n_tasks * len(trials), desc="test", unit="task", disable=not progress, leave=False
-        ) as bar:
+        shown = {"desc": "test", "unit": "task", "leave": False, "disable": not progress}
+        with tqdm(total=n_tasks * len(trials), **shown) as bar:
             for trial in trials:
                 curve = trial.score("test", self.schedule.rng("test"), n_tasks, bar)
                 rows += [_row(trial, curve, step) for step in trial.rows]
@@ -131,21 +130,14 @@ class Experiment:
             plots.save(drawn[-1], lambda axes: plots.learning_curve(rows, metric, ax=axes[0]))
         if curves := {k: c for k, c in results["curves"].items() if len(c["mean"]) > 1}:
             drawn.append(run / "adaptation.png")
-            plots.save(
-                drawn[-1],
-                lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0]),
-            )
+            draw = lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0])
+            plots.save(drawn[-1], draw)
         return drawn + self.problem.figures(run, self.method, params, self.schedule.rng)
 
 
 def _row(trial, curve, step):
     """Return a row for the tables of a report: the score after some steps of adaptation."""
     at = list(trial.steps).index(step)
-    row = {
-        "data": trial.problem.data,
-        "method": trial.method,
-        "setting": trial.problem.setting,
-        "steps": step,
-        "batch_norm": trial.batch_norm,
-    }
+    row = {"data": trial.problem.data, "method": trial.method, "setting": trial.problem.setting}
+    row |= {"steps": step, "batch_norm": trial.batch_norm}
     return row | {k: curve[k][at] for k in ("mean", "ci95", "diverged")} | {"tasks": curve["tasks"]}

@@ -1,6 +1,6 @@
 """What all problems share: tasks to train, validate and test on, and how they are tested."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +88,6 @@ class Problem:
         """Return a score with its interval as text, and how many tasks it leaves out."""
         return self.number(mean, half) + f" ({diverged} diverged)" * (diverged > 0)
 
-    def figures(self, run, method, params, rng) -> list[Path]:
+    def figures(self, run, method, params: dict, rng: Callable) -> list[Path]:
         """Draw the problem's own figures into a run's folder, and return their paths."""
         return []

@@ -64,7 +64,7 @@ class Schedule:
     seed: int = option(0, "seed of the random numbers")
     meta_lr: float = option(1e-3, "learning rate of the meta-optimiser")
     meta_batch: int = option(32, "tasks per meta-iteration")
-    clip: float = option(0.0, "limit of the meta-gradient's elements, as the authors'; 0: none")
+    clip: float = option(0.0, "clip limit of the meta-gradient, on the authors' scale; 0: none")
     optimizer: str = "adam"
     decay: str = "none"
     log_every: int = 20

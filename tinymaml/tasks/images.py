@@ -1,7 +1,7 @@
 """N-way K-shot episodes from images that are sorted into classes, and reading such images."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from numbers import Integral
@@ -53,7 +53,9 @@ class ImageEpisodes:
     array([0, 1, 2, 3, 4])
     """
 
-    def __init__(self, images, n_way: int, k_shot: int, n_query: int, rotate: bool = False):
+    def __init__(
+        self, images: Sequence, n_way: int, k_shot: int, n_query: int, rotate: bool = False
+    ):
         if not isinstance(images, np.ndarray):
             images = [np.asarray(class_images) for class_images in images]
         _check_images(images, rotate)
