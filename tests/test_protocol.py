@@ -297,6 +297,8 @@ def small(name, **settings):
         found = found.replace(tuning_tasks=3)
     if name == "omniglot-protonet":
         found = found.replace(train_way=6)
+    if name == "omniglot-reptile":
+        found = found.replace(test_steps=5)
     found = found.replace(**settings)
     if not found.problem.needs_data:
         return found
@@ -525,9 +527,16 @@ def test_the_row_of_a_result_is_the_curve_at_the_steps_of_the_test(name, steps):
     assert at == {"omniglot": 3, "miniimagenet": 10}.get(name, steps)
 
 
-@pytest.mark.parametrize("name", ["omniglot", "omniglot-protonet"])
-def test_the_rows_are_of_the_learner_by_both_kinds_of_statistics(name):
-    one = small(name, n_way=3)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("omniglot", {}),
+        ("omniglot-protonet", {}),
+        ("omniglot-reptile", {"test_steps": 3, "inner_lr": 0.01}),
+    ],
+)
+def test_the_rows_are_of_the_learner_by_both_kinds_of_statistics(name, settings):
+    one = small(name, n_way=3, **settings)
     params = one.init()
     rows = one.test(params, 8)["rows"]
     kinds = [("query batch", False), ("support batch", True)]
