@@ -107,7 +107,8 @@ def _literal_stars(_app, _what, _name, _obj, _options, lines):
 def _formulas(_app, what, _name, _obj, _options, lines):
     """Show the indented formulas in a module's docstring as they are typed."""
     if what == "module":
-        lines[:] = re.sub(r"\n\n(?=    \S)", "\n\n::\n\n", "\n".join(lines)).split("\n")
+        text = "\n".join(lines)
+        lines[:] = re.sub(r"\n\n(?=    \S)", "\n\n.. code-block:: text\n\n", text).split("\n")
 
 
 def _by_last_name(app, env, node, contnode):
