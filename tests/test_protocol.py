@@ -641,7 +641,8 @@ def test_a_network_that_is_not_finite_has_no_accuracy(name):
     for row in results["rows"]:
         if "pixels" not in row["method"]:
             assert row["diverged"] == 4 and np.isnan(row["mean"])
-    assert "(4 diverged)" in table(one.problem, results)
+    said = table(one.problem, results)
+    assert "(4 diverged)" in said and "Diverged tasks are counted and left out" in said
 
 
 def test_each_number_of_points_is_tested_with_its_own_rate_and_its_own_tasks(monkeypatch):

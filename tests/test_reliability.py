@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import gc
 import io
 import json
 import os
@@ -36,6 +35,14 @@ pytestmark = [
 ]
 
 TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def in_the_foreground():
+    """Ctrl-C as in a terminal, though the tests themselves may be a job in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def in_a_process(function, *arguments, **environment):
@@ -225,14 +232,12 @@ class CtrlCAtLines:
         self.count, self.fatal = 0, fatal
 
     def __enter__(self):
-        gc.disable()  # what earlier tests left would be closed in lines of its own
         self.before = sys.gettrace()
         sys.settrace(self.of_frame)
         return self
 
     def __exit__(self, *_):
         sys.settrace(self.before)
-        gc.enable()
 
     def of_frame(self, frame, event, argument):
         file = frame.f_code.co_filename
