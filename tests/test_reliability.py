@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -95,7 +96,7 @@ def assert_whole(run):
         elif path.name == "checkpoint.npz":
             contents(run)
         else:
-            assert path.name in (".metrics.csv.part", ".checkpoint.npz.part")
+            assert re.fullmatch(r"\.(metrics\.csv|checkpoint\.npz)\.\w+\.part|\.lock", path.name)
 
 
 def assert_nothing_left(run):
@@ -160,7 +161,7 @@ class Operations:
         return call
 
     def open(self, path, mode="r", **options):
-        if mode != "wb":
+        if mode != "xb":
             return open(path, mode, **options)
         self.another()
         operations = self

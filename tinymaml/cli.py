@@ -4,6 +4,8 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
+import traceback
 import warnings
 from contextlib import suppress
 
@@ -18,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
 
     Ctrl-C outside of a training is let through.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if [] in vars(arguments).values():  # what argparse makes of --out=--
+        parser.error("-- is not the value of an option")
     warnings.showwarning = _warn
     try:
         return arguments.run(arguments)
@@ -31,6 +36,14 @@ def main(argv: list[str] | None = None) -> int:
         reason = str(error)
     except MemoryError as error:
         reason = f"not enough memory: {error}"
+    except Exception as error:  # of which nobody thought
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="tinymaml-", suffix=".txt", delete=False
+        ) as file:
+            traceback.print_exc(file=file)
+        reason = (
+            f"an error of tinymaml ({type(error).__name__}: {error}); report it with {file.name}"
+        )
     # It may quote a hostile file: no control characters, and not for ever.
     reason = "".join(c if c.isprintable() else "?" for c in reason[:1000])
     with suppress(OSError):
@@ -48,6 +61,10 @@ def console():
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Ctrl-C ends the program at once and without a traceback; a training asks to be told.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, "w"))
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # such as é where ASCII is all
     sys.exit(main())
 
 

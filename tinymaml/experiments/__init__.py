@@ -5,8 +5,8 @@ An experiment is composed of a method (how something is learned), a problem (wha
 """
 
 from .classification import MiniImageNet, Omniglot, OmniglotMLP
-from .experiment import Experiment
-from .presets import EXPERIMENTS, OF_THE_TEST, from_config
+from .experiment import OF_THE_TEST, Experiment
+from .presets import EXPERIMENTS, from_config
 from .schedule import Schedule, flag
 from .sinusoid import Sinusoids
 

@@ -26,12 +26,14 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check(settings, *names: str, least: float, what: str) -> None:
-    """Raise UserError if one of the named settings is below ``least``, infinite or NaN."""
+def check(settings, *names: str, least: float, what: str, most: float = 1_000_000) -> None:
+    """Raise UserError if a named setting is below ``least``, not finite, or a count too large."""
     for name in names:
         value = getattr(settings, name)
         if not least <= value < float("inf"):
             raise UserError(f"{flag(name)} is {value}; give {what}")
+        if isinstance(value, int) and value > most:
+            raise UserError(f"{flag(name)} is {value}; give {most:,} or less")
 
 
 def choose(settings, name: str, *known: str) -> None:
@@ -68,10 +70,11 @@ class Schedule:
     validation_tasks: int = 200
 
     def __post_init__(self):
-        check(self, "steps", "meta_batch", least=1, what="1 or more")
+        check(self, "steps", least=1, what="1 or more", most=1_000_000_000)
+        check(self, "meta_batch", least=1, what="1 or more")
         check(self, "meta_lr", least=5e-324, what="a number above 0")
         check(self, "clip", least=0, what="a number above 0, or 0 for no clipping")
-        check(self, "seed", least=0, what="0 or more")
+        check(self, "seed", least=0, what="0 or more", most=float("inf"))
         choose(self, "optimizer", "adam", "sgd")
         choose(self, "decay", "none", "linear", "halving")
 

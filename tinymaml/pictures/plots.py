@@ -192,9 +192,11 @@ def save(path, draw, width=7.0, height=4.5, panels=(1, 1)):
 
     ``draw`` takes the list of the axes, ``panels`` = (rows, columns) of them, row by row.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    draw(list(figure.subplots(*panels, squeeze=False).flat))
+    with rc_context({"text.parse_math": False}):  # a run's folder may be called $a_b$
+        draw(list(figure.subplots(*panels, squeeze=False).flat))
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)
