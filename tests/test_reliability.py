@@ -528,7 +528,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_sentence(quick, no_figures, 
     before = contents_of(Run("run"))
     os.chmod("run", 0o500)
     said = refused(capsys, *options, "--steps", 9, "--resume")
-    assert "cannot write run/config.json: Permission denied" in said
+    assert "cannot write run/.lock: Permission denied" in said
     os.chmod("run", 0o700)
     assert contents_of(Run("run")) == before
 

@@ -232,7 +232,7 @@ def without(key):
         ({"meta": without("step")}, "is damaged, or is not a checkpoint"),
         ({"meta": without("losses")}, "is damaged, or is not a checkpoint"),
         ({"meta": lambda meta: [meta]}, "is damaged, or is not a checkpoint"),
-        ({"meta": lambda meta: meta | {"optimizer": {}}}, "step is NoneType, where int is needed"),
+        ({"meta": lambda meta: meta | {"optimizer": {}}}, "step is missing, where int is needed"),
     ],
 )
 def test_a_checkpoint_with_wrong_numbers_is_one_sentence(tmp_path, change, sentence):

@@ -20,12 +20,11 @@ def main(argv: list[str] | None = None) -> int:
 
     Ctrl-C outside of a training is let through.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if [] in vars(arguments).values():  # what argparse makes of --out=--
-        parser.error("-- is not the value of an option")
+    arguments = _parser().parse_args(argv)
     warnings.showwarning = _warn
     try:
+        if [] in vars(arguments).values():  # what argparse makes of --out=--
+            raise UserError("-- is not the value of an option; give one, or leave the option out")
         return arguments.run(arguments)
     except UserError as error:
         reason = str(error)
@@ -37,13 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError as error:
         reason = f"not enough memory: {error}"
     except Exception as error:  # of which nobody thought
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="tinymaml-", suffix=".txt", delete=False
-        ) as file:
-            traceback.print_exc(file=file)
-        reason = (
-            f"an error of tinymaml ({type(error).__name__}: {error}); report it with {file.name}"
-        )
+        with tempfile.NamedTemporaryFile("w", prefix="tinymaml-", delete=False) as kept:
+            traceback.print_exc(file=kept)
+        reason = f"{type(error).__name__}: {error}, an error of ours; report it with {kept.name}"
     # It may quote a hostile file: no control characters, and not for ever.
     reason = "".join(c if c.isprintable() else "?" for c in reason[:1000])
     with suppress(OSError):
@@ -61,10 +56,10 @@ def console():
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Ctrl-C ends the program at once and without a traceback; a training asks to be told.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, open(os.devnull, "w"))
-        getattr(sys, name).reconfigure(errors="backslashreplace")  # such as é where ASCII is all
+    # a closed one's number would be that of the next file
+    sys.stdout, sys.stderr = (s or open(os.devnull, "w") for s in (sys.stdout, sys.stderr))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # such as é where ASCII is all
     sys.exit(main())
 
 

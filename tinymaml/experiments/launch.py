@@ -153,9 +153,7 @@ def _data_of(run):
 
 def _check_interval(option, tasks):
     if not 2 <= tasks <= 1_000_000:
-        raise UserError(
-            f"{option} is {tasks}; give at least 2, for an interval, and 1,000,000 at most"
-        )
+        raise UserError(f"{option} is {tasks}; give at least 2, for an interval, a million at most")
 
 
 def _test(name, experiment, run, reached, test_tasks):

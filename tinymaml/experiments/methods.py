@@ -60,8 +60,7 @@ class MAML(Method):
 
     def __post_init__(self):
         check(self, "inner_lr", least=5e-324, what="a number above 0")
-        what = "1 or more, or 0 to train without adaptation"
-        check(self, "inner_steps", least=0, what=what, most=1000)
+        check(self, "inner_steps", least=0, what="1 or more, or 0 for no adaptation", most=1000)
         if not 1 <= self.test_steps <= 100:
             raise UserError(f"--test-steps is {self.test_steps}; give 1 to 100")
 
@@ -135,8 +134,8 @@ class Reptile(Method):
 
     def __post_init__(self):
         check(self, "inner_lr", least=5e-324, what="a number above 0")
-        check(self, "inner_steps", "test_steps", least=1, what="1 or more", most=1000)
-        check(self, "inner_batch", least=1, what="1 or more")
+        names = ("inner_steps", "inner_batch", "test_steps")
+        check(self, *names, least=1, what="1 or more", most=1000)
 
     @property
     def last_step(self):

@@ -22,6 +22,7 @@ from ..files import make_folder, replacing
 FORMAT = "tinymaml checkpoint 2"
 LARGEST = 1 << 26  # bytes of a text that is read: a million rows of the metrics
 COLUMNS = ("step", "seconds", "meta_loss", "validation", "diverged")  # of the metrics
+Known = dict[str, Any] | None  # what is known of a checkpoint
 
 
 class Checkpoint(NamedTuple):
@@ -175,12 +176,7 @@ class Run:
         with replacing(self / "checkpoint.npz", stale=0) as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
 
-    def load(
-        self,
-        like: dict[str, Tensor],
-        optimizer: dict[str, Any] | None = None,
-        settings: dict[str, Any] | None = None,
-    ) -> Checkpoint:
+    def load(self, like: dict, optimizer: Known = None, settings: Known = None) -> Checkpoint:
         """Read the checkpoint.
 
         Parameters
@@ -204,16 +200,13 @@ class Run:
         """
         meta, arrays = self._read()
         state, settings = dict(optimizer or {}), settings or {}
-        forms = [
-            (key, meta["settings"][key], settings[key])
-            for key in settings
-            if key in meta["settings"]
-        ]
-        numbers = [(k, v) for k, v in state.items() if not isinstance(v, dict)]
-        forms += [(k, _kind(meta["optimizer"].get(k)), _kind(v)) for k, v in numbers]
-        forms += [(k, _form(arrays.get(k)), _form(a)) for k, a in named_arrays(like, state).items()]
-        for name, here, needed in forms:
-            if here != needed:
+        numbers = {name: v for name, v in state.items() if not isinstance(v, dict)}
+        found = {name: _form(v) for name, v in (arrays | meta["optimizer"]).items()}
+        forms = {name: _form(v) for name, v in (named_arrays(like, state) | numbers).items()}
+        forms |= {name: v for name, v in settings.items() if name in meta["settings"]}
+        found |= meta["settings"]
+        for name, needed in forms.items():
+            if (here := found.get(name, "missing")) != needed:
                 raise UserError(
                     f"{self / 'checkpoint.npz'} does not fit this experiment: {name} is {here}, "
                     f"where {needed} is needed"
@@ -236,8 +229,6 @@ class Run:
         if not path.exists():
             raise UserError(f"{self.path} has no checkpoint.npz; train it first, without --resume")
         try:
-            if not path.is_file():
-                raise ValueError("it is not a file")
             with np.load(path, allow_pickle=False) as archive:
                 stated = sum(member.file_size for member in archive.zip.infolist())
                 if stated > path.stat().st_size:
@@ -264,16 +255,12 @@ def named_arrays(params: dict, optimizer: dict) -> dict:
     return named
 
 
-def _form(array):
-    """Return dtype and shape of an array in words, and whether it may not be used."""
-    if array is None:
-        return "missing"
-    lost = array.dtype.kind == "f" and not np.isfinite(array).all()
-    return f"{array.dtype} of shape {array.shape}" + " with numbers that are not finite" * lost
-
-
-def _kind(number):
-    return type(number).__name__
+def _form(value):
+    """Return what a number or an array is, in words, and whether it may not be used."""
+    if not hasattr(value, "dtype"):
+        return type(value).__name__
+    lost = value.dtype.kind == "f" and not np.isfinite(value).all()
+    return f"{value.dtype} of shape {value.shape}" + " with numbers that are not finite" * lost
 
 
 def _number(cell):
