@@ -48,6 +48,7 @@ setup(
     package_data={"tinymaml": ["checks/*.npz"]},
     install_requires=[
         "numpy>=2.0",
+        "filelock>=3.20.3",
         "matplotlib>=3.8",
         "pillow>=10.1",
         "tqdm>=4.66",

@@ -1,5 +1,9 @@
 """The command line, as a user calls it: exit codes, sentences, files."""
 
+import os
+import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from tinymaml import cli
 from tinymaml.engine import backend
 from tinymaml.experiments import EXPERIMENTS
 from tinymaml.experiments.runs import Run
+from tinymaml.tasks import omniglot
 
 pytestmark = pytest.mark.numpy_only
 
@@ -180,6 +185,86 @@ def test_a_start_that_failed_does_not_block_the_folder(capsys, monkeypatch, char
     assert call(*options) == 0
 
 
+@pytest.mark.parametrize("wrong", [("--meta-lr", 1e30), ("--meta-batch", 10**6, "--k-shot", 10**6)])
+def test_a_first_command_that_failed_does_not_block_the_right_one(capsys, wrong):
+    options = ("train", "sinusoid", "--steps", 3, "--test-tasks", 2)
+    assert "not " in refused(capsys, *options, *wrong)
+    assert call(*options) == 0
+    assert Run("runs/sinusoid").read_json("config.json")["settings"]["meta_lr"] == 0.001
+
+
+def test_a_run_in_use_is_locked_and_can_be_read(capsys):
+    options = ("train", "sinusoid", "--out", "run", "--test-tasks", 2, "--meta-batch", 2)
+    assert call(*options, "--steps", 3) == 0
+    with Run("run").locked():
+        for more in ((), ("--resume", "--steps", 5)):
+            said = refused(capsys, *options, *more)
+            assert "another training is at work in run; wait for it, or choose another" in said
+        assert call("evaluate", "run", "--tasks", 2) == 0
+        assert call("report", "run", "--out", "page") == 0
+    assert call(*options, "--resume", "--steps", 5) == 0
+    assert not list(Path("run").glob(".*"))
+    Path("run/.lock").write_text("")  # of a process that was killed
+    assert call(*options, "--resume", "--steps", 6) == 0
+
+
+def test_what_nobody_thought_of_is_one_sentence_with_the_place_of_the_traceback(
+    capsys, monkeypatch, tmp_path
+):
+    def broken(*_, **__):
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(cli.launch, "train_run", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    said = refused(capsys, "train", "sinusoid")
+    (kept,) = tmp_path.glob("tinymaml-*")
+    assert "ZeroDivisionError: by nought, an error of ours" in said and str(kept) in said
+    assert kept.read_text().startswith("Traceback") and "in broken" in kept.read_text()
+
+
+def test_the_end_of_options_is_not_the_value_of_one(capsys):
+    for options in (("evaluate", "run", "--tasks=--"), ("train", "sinusoid", "--steps=--")):
+        assert "-- is not the value of an option" in refused(capsys, *options)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["omniglot", "miniimagenet"])
+def test_a_home_of_nobody_does_not_exist(capsys, name):
+    assert "~nobody-here does not exist" in refused(capsys, "train", name, "--data", "~nobody-here")
+
+
+def test_characters_are_read_where_there_is_no_home(monkeypatch, characters):
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert len(omniglot.load(characters).images) == 1623
+
+
+STREAMS = {
+    "closed": ">&- 2>&- <&-",
+    "output closed": ">&-",
+    "errors closed": "2>&-",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="about shells of Unix")
+def test_streams_that_are_closed_or_know_ascii_alone(tmp_path):
+    train = f"{sys.executable} -m tinymaml train sinusoid --steps 2 --meta-batch 2 --test-tasks 2"
+    for folder, streams in STREAMS.items():
+        subprocess.run(f"{train} --out '{folder}' {streams}", shell=True, check=True)
+        assert Run(folder).read_json("results.json")["trained_steps"] == 2
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run([*train.split(), "--out", "é"], env=environment, capture_output=True)
+    assert done.returncode == 0 and rb"figures: \xe9/adaptation.png" in done.stdout
+    # and mathematics that is none in the names of figures
+    for name in ("r$\\frac$1", "$x_$"):
+        Path("a$b_", name).parent.mkdir(exist_ok=True)
+        shutil.copytree("closed", Path("a$b_", name))
+    assert call("report", *Path("a$b_").iterdir(), "--out", "page") == 0
+
+
 @pytest.mark.parametrize("tasks", [1, 0, -3])
 def test_too_few_test_tasks_are_refused_before_the_training(capsys, tasks):
     said = refused(capsys, "train", "sinusoid", "--steps", 5, "--test-tasks", tasks)
@@ -187,6 +272,8 @@ def test_too_few_test_tasks_are_refused_before_the_training(capsys, tasks):
     assert not Path("runs").exists()
     said = refused(capsys, "evaluate", "run", "--tasks", tasks)
     assert f"--tasks is {tasks}; give at least 2, for an interval" in said
+    said = refused(capsys, "evaluate", "run", "--tasks", 10**20)
+    assert "give at least 2, for an interval, a million at most" in said
 
 
 def test_a_damaged_configuration(capsys, tmp_path):

@@ -1,9 +1,14 @@
 """Decoding pictures: right pixels from whole files, one sentence from all others."""
 
 import io
+import os
+import struct
 import subprocess
 import sys
+import zipfile
+import zlib
 
+import h5py
 import numpy as np
 import pytest
 from image_sets import encoded, write
@@ -11,7 +16,7 @@ from PIL import Image
 
 from tinymaml.errors import UserError
 from tinymaml.files import Member
-from tinymaml.tasks import ImageEpisodes, read_images
+from tinymaml.tasks import ImageEpisodes, miniimagenet, read_images
 from tinymaml.tasks.images import decode as decode_picture
 from tinymaml.tasks.images import decode_all
 
@@ -97,6 +102,53 @@ def test_a_photograph_is_turned_as_its_camera_noted():
 def test_bad_images_are_one_sentence(data, sentence):
     with pytest.raises(UserError, match=sentence):
         decode(data)
+
+
+def header(width, height):
+    """A PNG of one bit a pixel that holds hardly any."""
+    whole = saved(Image.new("1", (width, 1)))
+    head = b"IHDR" + struct.pack(">II", width, height) + whole[24:29]
+    return whole[:12] + head + struct.pack(">I", zlib.crc32(head)) + whole[33:]
+
+
+@pytest.mark.parametrize("size", [(1, 43_000_000), (30_000, 1), (10_000, 8_000)])
+def test_a_picture_of_too_many_pixels_is_not_decoded(size):
+    with pytest.raises(UserError, match=f"x has {size[0]} x {size[1]} pixels"):
+        decode(header(*size))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes of this kind")
+def test_a_pipe_is_not_waited_for(pictures):
+    os.mkfifo(pictures / "a" / "5.png")
+    with pytest.raises(UserError, match=r"a/5\.png is not a file"):
+        read_images(pictures, 8)
+    (pictures / "a" / "5.png").unlink()
+    for name in ("{}.parquet", "{}_data.hdf5", "mini-imagenet-cache-{}.pkl", "{}.zip"):
+        folder = pictures / name[-4:]
+        folder.mkdir()
+        for split in ("train", "val", "test"):
+            os.mkfifo(folder / name.format(split))
+        with pytest.raises(UserError, match=r"(train|test)\S* is not a file"):
+            miniimagenet.load(folder)
+
+
+def test_a_zip_of_a_file_that_would_fill_the_memory_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("train/a/0.png", "w") as file:
+            for _ in range(257):
+                file.write(bytes(1 << 20))
+    with pytest.raises(UserError, match=r"x\.zip holds a file of more than 256 MB"):
+        miniimagenet.load(tmp_path)
+
+
+def test_a_set_that_would_fill_the_memory_is_refused(tmp_path):
+    with h5py.File(tmp_path / "train_data.hdf5", "w") as file:  # a few kB
+        shape = (10**6, 84, 84, 3)
+        file.create_dataset("datasets/a", shape, np.uint8, chunks=(1, 84, 84, 3))
+    for split in ("val", "test"):
+        (tmp_path / f"{split}_data.hdf5").write_bytes((tmp_path / "train_data.hdf5").read_bytes())
+    with pytest.raises(UserError, match=r"train_data\.hdf5 holds 19 GB of images; give 16 at most"):
+        miniimagenet.load(tmp_path)
 
 
 def test_pictures_come_in_order_and_the_first_bad_one_is_named():

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -103,11 +104,14 @@ def assert_whole(run):
         elif path.name == "checkpoint.npz":
             contents(run)
         else:
-            assert path.name in (".metrics.csv.part", ".checkpoint.npz.part")
+            assert re.fullmatch(r"\.(metrics\.csv|checkpoint\.npz)\.\w+\.part|\.lock", path.name)
 
 
 def assert_nothing_left(run):
-    names = {path.name for path in run.path.iterdir()} - {"training.json"}  # of the command line
+    names = {path.name for path in run.path.iterdir()} - {
+        "training.json",
+        ".lock",
+    }  # of the command line
     assert names == {"config.json", "metrics.csv", "checkpoint.npz"}
 
 
@@ -168,7 +172,7 @@ class Operations:
         return call
 
     def open(self, path, mode="r", **options):
-        if mode != "wb":
+        if mode != "xb":
             return open(path, mode, **options)
         self.another()
         operations = self
@@ -284,7 +288,7 @@ def test_ctrl_c_at_any_line_leaves_a_whole_run(tmp_path, monkeypatch, presses):
     assert early > 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_request_to_stop_ends_the_training_after_the_step_at_hand(tmp_path, number):
     before = signal.getsignal(number)
     run = start(tmp_path / "run", small(20))
@@ -532,7 +536,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_sentence(quick, no_figures, 
     before = contents_of(Run("run"))
     os.chmod("run", 0o500)
     said = refused(capsys, *options, "--steps", 9, "--resume")
-    assert "cannot write run/config.json: Permission denied" in said
+    assert "cannot write run/.lock: Permission denied" in said
     os.chmod("run", 0o700)
     assert contents_of(Run("run")) == before
 
@@ -587,24 +591,31 @@ def test_an_output_without_room_is_one_sentence_where_it_can_be_said(
 # Threads and chunks
 
 
-def images(seed):
+def images(seed, channels=3):
     rng = np.random.default_rng(seed)
-    return list(rng.integers(0, 256, (6, 20, 28, 28, 3), np.uint8))
+    return list(rng.integers(0, 256, (6, 20, 28, 28, channels), np.uint8))
 
 
-def train_on_threads(folder, count, cores):
+SMALL = {
+    "miniimagenet": {"image_size": 28, "filters": 8, "meta_batch": 3, "inner_steps": 2},
+    "omniglot": {"meta_batch": 33},  # of three chunks
+    "sinusoid": {"inner_steps": 2},
+}
+
+
+def train_on_threads(name, folder, count, cores):
     if cores:
         os.sched_setaffinity(0, cores)
     if count:
         pool = ThreadPoolExecutor(count)
         threads._pool = lambda: pool
-    experiment = EXPERIMENTS["miniimagenet"].replace(
-        steps=3, image_size=28, filters=8, meta_batch=3, inner_steps=2
-    )
-    problem = experiment.problem.with_images(
-        {split: images(i) for i, split in enumerate(("train", "val", "test"))}
-    )
-    experiment = replace(experiment, problem=problem)
+    experiment = EXPERIMENTS[name].replace(steps=3, **SMALL[name])
+    if name != "sinusoid":
+        channels = 1 if name == "omniglot" else 3
+        problem = experiment.problem.with_images(
+            {split: images(i, channels) for i, split in enumerate(("train", "val", "test"))}
+        )
+        experiment = replace(experiment, problem=problem)
     experiment = experiment.replace(log_every=1, validate_every=2, validation_tasks=3)
     run = Run(folder)
     run.start(experiment.config())
@@ -612,15 +623,15 @@ def train_on_threads(folder, count, cores):
     run.write_json("results.json", experiment.test(reached.params, 5))
 
 
-def test_a_run_does_not_depend_on_threads_and_cores(tmp_path):
+@pytest.mark.parametrize("name", SMALL)
+def test_a_run_does_not_depend_on_threads_cores_and_hashes(tmp_path, name):
     core = [min(os.sched_getaffinity(0))] if hasattr(os, "sched_getaffinity") else None
     ways = [(1, None, "1"), (3, None, "2"), (None, core, "2")]
-    processes = [
-        in_a_process(
-            train_on_threads, str(tmp_path / str(i)), count, cores, OPENBLAS_NUM_THREADS=blas
-        )
-        for i, (count, cores, blas) in enumerate(ways)
-    ]
+    processes = []
+    for i, (count, cores, blas) in enumerate(ways):
+        environment = {"OPENBLAS_NUM_THREADS": blas, "PYTHONHASHSEED": str(i)}
+        arguments = name, str(tmp_path / str(i)), count, cores
+        processes.append(in_a_process(train_on_threads, *arguments, **environment))
     for process in processes:
         done(process)
     first, *others = (Run(tmp_path / str(i)) for i in range(len(ways)))

@@ -1,6 +1,7 @@
 """The report: each number in its cell and no other."""
 
 import json
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -534,10 +535,38 @@ def test_the_page_is_the_same_every_time_and_never_half_written(tmp_path):
     run = write(tmp_path / "run", row())
     before = made(tmp_path, run)[0]
     assert made(tmp_path, run)[0] == before
-    (tmp_path / "page" / ".report.md.part").mkdir()  # in the way of writing
+    (tmp_path / "page" / "report.md").rename(tmp_path / "kept")
+    (tmp_path / "page" / "report.md").mkdir()  # in the way of writing
     with pytest.raises(UserError, match=r"cannot write .*report\.md"):
         report([run], tmp_path / "page")
-    assert (tmp_path / "page" / "report.md").read_text() == before
+    assert (tmp_path / "kept").read_text() == before
+    assert not list((tmp_path / "page").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda results: results["rows"][0].pop("setting"),
+        lambda results: results["rows"][0].update(ci95="much"),
+        lambda results: results["rows"].clear(),
+        lambda results: results["curves"]["query batch"].pop("diverged"),
+        lambda results: results.update(settings=7),
+        lambda results: results["training"].update(versions=[1]),
+    ],
+)
+def test_results_that_lack_something_inside_are_one_sentence(tmp_path, change):
+    run = write(tmp_path / "run", row())
+    results = json.loads((run / "results.json").read_text())
+    change(results)
+    (run / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match=r"run/results\.json is damaged or not a result of a test"):
+        report([run], tmp_path / "page")
+
+
+def test_a_pipe_among_the_figures_is_left_out(tmp_path):
+    run = write(tmp_path / "run", row(), pictures=["curve.png"])
+    os.mkfifo(run / "pipe.png")
+    assert "pipe" not in made(tmp_path, run)[0]
 
 
 def test_a_file_in_the_way_of_the_folder(tmp_path):

@@ -171,10 +171,119 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
+def test_a_planted_link_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    for name in ("results.json", ".results.json.part"):
+        (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    Run(tmp_path / "run").write_json("results.json", {"a": 1})
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert Run(tmp_path / "run").read_json("results.json") == {"a": 1}
+    assert not (tmp_path / "run" / "results.json").is_symlink()
+
+
+def test_two_writers_of_one_file_do_not_meet_and_old_leftovers_are_swept(tmp_path):
+    path = tmp_path / "file [1]"
+    left, lately = tmp_path / ".file [1].0123.part", tmp_path / ".file [1].4567.part"
+    for part in (left, lately):
+        part.write_text("half")
+    os.utime(left, (0, 0))
+    with replacing(path) as one, replacing(path) as other:
+        one.write(b"one")
+        other.write(b"other")
+    assert path.read_text() == "one" and set(os.listdir(tmp_path)) == {path.name, lately.name}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask  # as of any new file
+
+
+@pytest.mark.parametrize("settings", [{"inner_lr": 0.1}, {"seed": 4}, {"first_order": True}])
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, settings):
+    run, other = (start(tmp_path / name, small(5)) for name in ("run", "other"))
+    train(small(5), run, progress=False)
+    train(small(5, **settings), other, progress=False)
+    (other / "checkpoint.npz").replace(run / "checkpoint.npz")
+    name = "method" if "first_order" in settings else next(iter(settings))
+    with pytest.raises(UserError, match=f"does not fit this experiment: {name} is"):
+        train(small(9), run, resume=True, progress=False)
+    train(small(9, test_steps=5, **settings), run, resume=True, progress=False)
+
+
+def changed(run, meta=None, **arrays):
+    """Change a checkpoint's numbers by a function, or some of its arrays."""
+    content = contents(run) | arrays
+    if meta:
+        content["meta"] = np.array(json.dumps(meta(json.loads(str(content["meta"])))))
+    np.savez(run / "checkpoint.npz", **content)
+
+
+def without(key):
+    return lambda meta: {k: v for k, v in meta.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"params/linear1.bias": np.full(40, np.nan, np.float32)}, "linear1.bias is .*not finite"),
+        (
+            {"optimizer/second/linear2.bias": np.full(40, np.inf, np.float32)},
+            "optimizer/second/linear2.bias is .*not finite",
+        ),
+        ({"meta": without("step")}, "is damaged, or is not a checkpoint"),
+        ({"meta": without("losses")}, "is damaged, or is not a checkpoint"),
+        ({"meta": lambda meta: [meta]}, "is damaged, or is not a checkpoint"),
+        ({"meta": lambda meta: meta | {"optimizer": {}}}, "step is missing, where int is needed"),
+    ],
+)
+def test_a_checkpoint_with_wrong_numbers_is_one_sentence(tmp_path, change, sentence):
+    run = start(tmp_path / "run", small(5))
+    train(small(5), run, progress=False)
+    changed(run, **change)
+    with pytest.raises(UserError, match=sentence):
+        train(small(9), run, resume=True, progress=False)
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_fills_the_memory(tmp_path):
+    run = start(tmp_path / "run", small(5))
+    train(small(5), run, progress=False)
+    np.savez_compressed(run / "checkpoint.npz", **contents(run), bomb=np.zeros(10**7))
+    with pytest.raises(UserError, match=r"checkpoint\.npz is damaged"):
+        train(small(9), run, resume=True, progress=False)
+
+
+def test_texts_of_a_run_that_no_training_writes_are_one_sentence(tmp_path):
+    run = start(tmp_path / "run", small(5))
+    for content in ("[" * 10**5, '{"a": ' * 10**5):
+        (run / "config.json").write_text(content)
+        with pytest.raises(UserError, match=r"config\.json cannot be read as JSON"):
+            run.read_json("config.json")
+    for name, read in (
+        ("config.json", run.read_json),
+        ("metrics.csv", lambda _: run.read_metrics()),
+    ):
+        with open(run / name, "wb") as file:
+            file.truncate(1 << 40)  # takes no room on the disk
+        with pytest.raises(UserError, match="not a file of at most 64 MB"):
+            read(name)
+        (run / name).unlink()
+        os.mkfifo(run / name)
+        with pytest.raises(UserError, match="not a file"):
+            read(name)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "sentence"),
     [
         ("sinusoid", {"steps": 0}, "--steps is 0"),
+        ("sinusoid", {"steps": 10**400}, "--steps is 10+; give 1 or more, at most 1e.09"),
+        ("sinusoid", {"inner_lr": 10**400}, "--inner-lr is 10+; give .*, at most 1e.06"),
+        ("sinusoid", {"inner_steps": 1001}, "--inner-steps is 1001; give .*, at most 1000"),
+        ("sinusoid", {"meta_batch": 10**9}, "--meta-batch is 10+; give 1 or more, at most 1e.06"),
+        (
+            "omniglot-reptile",
+            {"test_steps": 10**4},
+            "--test-steps is 10000; give 1 or more, at most 1000",
+        ),
         ("sinusoid", {"inner_lr": -0.1}, "--inner-lr is -0.1; give a number above 0"),
         ("sinusoid", {"meta_lr": float("nan")}, "--meta-lr is nan"),
         ("sinusoid", {"seed": -1}, "--seed is -1"),

@@ -4,6 +4,8 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
+import traceback
 import warnings
 from contextlib import suppress
 
@@ -21,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     warnings.showwarning = _warn
     try:
+        if [] in vars(arguments).values():  # what argparse makes of --out=--
+            raise UserError("-- is not the value of an option; give one, or leave the option out")
         return arguments.run(arguments)
     except UserError as error:
         reason = str(error)
@@ -31,6 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         reason = str(error)
     except MemoryError as error:
         reason = f"not enough memory: {error}"
+    except Exception as error:  # of which nobody thought
+        with tempfile.NamedTemporaryFile("w", prefix="tinymaml-", delete=False) as kept:
+            traceback.print_exc(file=kept)
+        reason = f"{type(error).__name__}: {error}, an error of ours; report it with {kept.name}"
     # It may quote a hostile file: no control characters, and not for ever.
     reason = "".join(c if c.isprintable() else "?" for c in reason[:1000])
     with suppress(OSError):
@@ -48,6 +56,10 @@ def console():
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Ctrl-C ends the program at once and without a traceback; a training asks to be told.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # a closed one's number would be that of the next file
+    sys.stdout, sys.stderr = (s or open(os.devnull, "w") for s in (sys.stdout, sys.stderr))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # such as é where ASCII is all
     sys.exit(main())
 
 

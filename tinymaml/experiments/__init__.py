@@ -5,9 +5,9 @@ An experiment is composed of a method (how something is learned), a problem (wha
 """
 
 from .classification import MiniImageNet, Omniglot, OmniglotMLP
-from .experiment import Experiment
+from .experiment import OF_THE_TEST, Experiment
 from .methods import Method
-from .presets import EXPERIMENTS, OF_THE_TEST, from_config
+from .presets import EXPERIMENTS, from_config
 from .problem import Problem
 from .runs import Run
 from .schedule import Schedule, flag

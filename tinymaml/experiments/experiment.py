@@ -16,6 +16,9 @@ from .methods import Method
 from .problem import Problem
 from .schedule import Schedule
 
+#: Settings that a training does not depend on: a run may be tested by others
+OF_THE_TEST = ("test_steps", "test_query")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -58,6 +61,11 @@ class Experiment:
         """Return the values of the settings by name."""
         values = {f.name: getattr(part, f.name) for part in self.parts for f in fields(part)}
         return {name: values[name] for name in self.options()}
+
+    def recipe(self) -> dict:
+        """Return what a training depends on; it may be of more steps than at first."""
+        kept = {k: v for k, v in self.config().items() if k not in ("steps", *OF_THE_TEST)}
+        return {"method": self.label} | kept
 
     def replace(self, **settings) -> "Experiment":
         """Return the experiment with other settings; TypeError if a name is unknown."""

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Within a ``with`` block the first Ctrl-C (or SIGTERM) sets an event; the next one ends all.
+    """Within a ``with`` block the first Ctrl-C sets an event; the next one ends all.
 
+    SIGTERM and SIGHUP, of a closed terminal, are as Ctrl-C.
     The next one does what Ctrl-C did before: it raises KeyboardInterrupt, or ends the program.
 
     Examples
@@ -30,7 +31,8 @@ def stop_requests() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
     if threading.current_thread() is threading.main_thread():  # no other may set a handler
-        for number in (signal.SIGINT, signal.SIGTERM):
+        hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+        for number in {signal.SIGINT, signal.SIGTERM, hangup}:
             handler = signal.getsignal(number)
             if handler not in (signal.SIG_IGN, None):  # a background job may ignore Ctrl-C
                 before[number] = signal.signal(number, request)

@@ -62,24 +62,27 @@ def train_run(
             path = experiment.problem.download(path)
         experiment, path = experiment.load(path)
     config = {"experiment": name, "settings": experiment.config(), "data": path}
-    if resume:
-        run.write_json("config.json", config)  # it may have been given more steps
-    else:
-        run.start(config)
-    started = time.perf_counter()
-    done, before = (run.steps_done(), _training(run)) if resume else (0, None)
-    reached = train(experiment, run, resume=resume)
-    if reached.step > done:
-        machine = _machine()
-        peaks = [m["peak_memory_mb"] for m in (machine, before) if m and m.get("peak_memory_mb")]
-        machine["peak_memory_mb"] = max(peaks, default=None)  # of all processes of the training
-        run.write_json("training.json", machine)
-    if reached.step < experiment.schedule.steps:
-        print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
-        return False
-    print(f"trained in {time.perf_counter() - started:.0f} s; testing on {test_tasks} tasks")
-    _test(name, experiment, run, reached, test_tasks)
-    return True
+    with run.locked():
+        if resume:
+            run.write_json("config.json", config)  # it may have been given more steps
+        else:
+            run.start(config)
+        started = time.perf_counter()
+        done, before = (run.steps_done(), _training(run)) if resume else (0, None)
+        reached = train(experiment, run, resume=resume)
+        if reached.step > done:
+            machine = _machine()
+            peaks = [
+                m["peak_memory_mb"] for m in (machine, before) if m and m.get("peak_memory_mb")
+            ]
+            machine["peak_memory_mb"] = max(peaks, default=None)  # of all processes of the training
+            run.write_json("training.json", machine)
+        if reached.step < experiment.schedule.steps:
+            print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
+            return False
+        print(f"trained in {time.perf_counter() - started:.0f} s; testing on {test_tasks} tasks")
+        _test(name, experiment, run, reached, test_tasks)
+        return True
 
 
 def evaluate_run(
@@ -106,7 +109,8 @@ def evaluate_run(
     experiment = experiment.replace(**settings)
     if experiment.problem.needs_data:
         experiment, _ = experiment.load(data or _data_of(run))
-    _test(name, experiment, run, run.load(experiment.init()), test_tasks)
+    reached = run.load(experiment.init(), settings=experiment.recipe())
+    _test(name, experiment, run, reached, test_tasks)
 
 
 def _resumed(run, name, settings):
@@ -153,8 +157,8 @@ def _data_of(run):
 
 
 def _check_interval(option, tasks):
-    if tasks < 2:
-        raise UserError(f"{option} is {tasks}; give at least 2, for an interval")
+    if not 2 <= tasks <= 1_000_000:
+        raise UserError(f"{option} is {tasks}; give at least 2, for an interval, a million at most")
 
 
 def _test(name, experiment, run, reached, test_tasks):

@@ -63,7 +63,7 @@ class MAML(Method):
 
     def __post_init__(self):
         check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
-        check(self, "inner_steps", least=0, what="1 or more, or 0 to train without adaptation")
+        check(self, "inner_steps", least=0, most=1000, what="1 or more, or 0 for no adaptation")
         check(self, "test_steps", least=1, most=100, what="1 to 100")
 
     def learner(self, problem, inductive=False):
@@ -126,7 +126,8 @@ class Reptile(Method):
 
     def __post_init__(self):
         check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
-        check(self, "inner_steps", "inner_batch", "test_steps", least=1, what="1 or more")
+        names = ("inner_steps", "inner_batch", "test_steps")
+        check(self, *names, least=1, most=1000, what="1 or more")
 
     def learner(self, problem, inductive=False):
         settings = (self.inner_lr, self.inner_steps, self.inner_batch, self.test_steps)

@@ -9,9 +9,6 @@ from .experiment import Experiment
 from .schedule import Schedule
 from .sinusoid import InformedSinusoids, Sinusoids
 
-#: Settings of the test alone, which `tinymaml evaluate` may change
-OF_THE_TEST = ("test_steps", "test_query")
-
 # Finn et al. 2017, A.1, and the authors' code for the 5-shot batches of MiniImageNet.
 _WAVES = Schedule(
     steps=70_000, meta_batch=25, log_every=100, validate_every=5000, checkpoint_every=1000

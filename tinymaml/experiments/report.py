@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from ..errors import UserError
-from ..files import make_folder, replacing
+from ..files import make_folder, reading, replacing
 from ..pictures import plots
 from . import paper
 from .presets import EXPERIMENTS
@@ -99,7 +99,10 @@ def report(folders: list[str | Path], out: str | Path) -> list[Path]:
         run = Run(folder)
         images = run.read_json("config.json").get("data")
         if (run / "results.json").exists():
-            tested.append(_results(run) | {"run": run, "name": name, "images": images})
+            results = _results(run) | {"run": run, "name": name, "images": images}
+            with reading(run / "results.json", "result of a test, of this form"):
+                list(_page(_entries([results]), "", Path(out)))  # what it lacks is missed here
+            tested.append(results)
         else:
             command = shlex.join(["tinymaml", "evaluate", str(folder)])
             untested.append(f"* {_text(name)}: not tested yet: {_code(command)}")
@@ -309,7 +312,7 @@ def _section(entry, out):
         head = ["gradient steps", *map(_text, curves)]
         blocks.append(_table(f"{what} on test tasks", head, rows))
     for run in entry.runs:
-        for path in sorted(run["run"].path.glob("*.png")):
+        for path in sorted(filter(Path.is_file, run["run"].path.glob("*.png"))):
             blocks.append(_picture(path, f"{run['name']}: {path.stem.replace('_', ' ')}", out))
     return blocks
 

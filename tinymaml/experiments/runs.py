@@ -7,6 +7,8 @@ Nothing is pickled: JSON, CSV and npz, which other programs can read.
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,9 @@ from ..errors import UserError
 from ..files import make_folder, replacing
 
 FORMAT = "tinymaml checkpoint 2"
+LARGEST = 1 << 26  # bytes of a text that is read: a million rows of the metrics
 COLUMNS = ("step", "seconds", "meta_loss", "validation", "diverged")  # of the metrics
+Known = dict[str, Any] | None  # what is known of a checkpoint
 
 
 class Checkpoint(NamedTuple):
@@ -33,12 +37,15 @@ class Checkpoint(NamedTuple):
         State of the optimiser: numbers, and dicts of arrays named as the parameters.
     losses : list of float
         Meta-losses since the last row of the metrics.
+    settings : dict
+        What the training depends on; checkpoints of earlier versions do not say it.
     """
 
     step: int
     params: dict[str, Tensor]
     optimizer: dict[str, Any]
     losses: list[float]
+    settings: dict[str, Any] | None = None
 
 
 class Run:
@@ -65,14 +72,42 @@ class Run:
         return self.path / name
 
     def start(self, config: dict) -> None:
-        """Make the folder and write the configuration; UserError if it cannot or holds a run."""
-        if (self / "checkpoint.npz").exists():
+        """Make the folder and write the configuration; UserError if it cannot or holds a run.
+
+        One that has not done a step is no obstacle: its command may have been a wrong one.
+        """
+        if (self / "checkpoint.npz").exists() and self.steps_done():
             raise UserError(
                 f"{self.path} already holds a run; add --resume to continue it, "
                 "or choose another --out"
             )
         make_folder(self.path)
         self.write_json("config.json", config)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other trainings out of it; UserError if one is in it.
+
+        The lock is the system's, which ends it with the process in whatever way that ends.
+        """
+        from filelock import FileLock, Timeout  # `import tinymaml` does without
+
+        make_folder(self.path)
+        lock = FileLock(self / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"another training is at work in {self.path}; wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot write {self / '.lock'}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows does not remove what is open
+                (self / ".lock").unlink()
+            lock.release()
 
     def write_json(self, name: str, content: dict) -> None:
         """Write a JSON file; NaN is not JSON, so numbers that are not finite become null."""
@@ -89,12 +124,18 @@ class Run:
                 f"{self.path} holds no run: {name} is missing; give the folder that --out named"
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = json.loads(self._text(name))
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} cannot be read as JSON: {error}; put back a copy") from error
         if not isinstance(content, dict):
             raise UserError(f"{path} should hold a JSON object, but holds {type(content).__name__}")
         return content
+
+    def _text(self, name):
+        path = self / name
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            raise ValueError(f"it is not a file of at most {LARGEST >> 20} MB")
+        return path.read_text(encoding="utf-8")
 
     def write_metrics(self, rows: list[dict]) -> None:
         """Write the metrics, a list of dicts with the keys ``COLUMNS``, as CSV."""
@@ -102,7 +143,7 @@ class Run:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        with replacing(self / "metrics.csv") as file:
+        with replacing(self / "metrics.csv", stale=0) as file:
             file.write(text.getvalue().encode())
 
     def read_metrics(self, until: int | None = None) -> list[dict]:
@@ -114,9 +155,10 @@ class Run:
         if not path.exists():
             return []
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                table = list(csv.DictReader(file, restval="cut off"))
+            table = csv.DictReader(self._text("metrics.csv").splitlines(), restval="cut off")
             rows = [{key: _number(row[key]) for key in COLUMNS} for row in table]
+            if any(None in (row["step"], row["seconds"], row["meta_loss"]) for row in rows):
+                raise ValueError("a cell is empty")
             return [row for row in rows if until is None or row["step"] <= until]
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             raise UserError(
@@ -126,14 +168,15 @@ class Run:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a :class:`Checkpoint`."""
-        step, params, optimizer, losses = checkpoint
+        step, params, optimizer, losses, settings = checkpoint
         numbers = {key: value for key, value in optimizer.items() if not isinstance(value, dict)}
         meta = {"format": FORMAT, "step": step, "optimizer": numbers, "losses": losses}
-        arrays = {name: to_numpy(a) for name, a in _arrays(params, optimizer).items()}
-        with replacing(self / "checkpoint.npz") as file:
+        meta["settings"] = settings or {}
+        arrays = {name: to_numpy(a) for name, a in named_arrays(params, optimizer).items()}
+        with replacing(self / "checkpoint.npz", stale=0) as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
 
-    def load(self, like: dict[str, Tensor], optimizer: dict[str, Any] | None = None) -> Checkpoint:
+    def load(self, like: dict, optimizer: Known = None, settings: Known = None) -> Checkpoint:
         """Read the checkpoint.
 
         Parameters
@@ -142,6 +185,8 @@ class Run:
             Parameters of the names, shapes and dtypes that it must have.
         optimizer : dict, optional
             An optimiser state of the form that it must have.
+        settings : dict, optional
+            Those that it must have been trained with, as far as it says which these were.
 
         Returns
         -------
@@ -151,13 +196,17 @@ class Run:
         Raises
         ------
         UserError
-            If there is none, it is damaged, or it belongs to another network.
+            If there is none, it is damaged, or it belongs to another network or run.
         """
         meta, arrays = self._read()
-        state = dict(optimizer or {})
-        for name, wanted in _arrays(like, state).items():
-            here, needed = _form(arrays.get(name)), _form(wanted)
-            if here != needed:
+        state, settings = dict(optimizer or {}), settings or {}
+        numbers = {name: v for name, v in state.items() if not isinstance(v, dict)}
+        found = {name: _form(v) for name, v in (arrays | meta["optimizer"]).items()}
+        forms = {name: _form(v) for name, v in (named_arrays(like, state) | numbers).items()}
+        forms |= {name: v for name, v in settings.items() if name in meta["settings"]}
+        found |= meta["settings"]
+        for name, needed in forms.items():
+            if (here := found.get(name, "missing")) != needed:
                 raise UserError(
                     f"{self / 'checkpoint.npz'} does not fit this experiment: {name} is {here}, "
                     f"where {needed} is needed"
@@ -168,7 +217,7 @@ class Run:
                 state[key] = {name: asarray(arrays[f"optimizer/{key}/{name}"]) for name in value}
             else:
                 state[key] = meta["optimizer"][key]
-        return Checkpoint(meta["step"], params, state, meta["losses"])
+        return Checkpoint(meta["step"], params, state, meta["losses"], settings)
 
     def steps_done(self) -> int:
         """Return the step of the checkpoint."""
@@ -181,10 +230,14 @@ class Run:
             raise UserError(f"{self.path} has no checkpoint.npz; train it first, without --resume")
         try:
             with np.load(path, allow_pickle=False) as archive:
+                stated = sum(member.file_size for member in archive.zip.infolist())
+                if stated > path.stat().st_size:
+                    raise ValueError("it is compressed, as ours never are")
                 arrays = dict(archive)
-            meta = json.loads(str(arrays.pop("meta")))
-            if meta["format"] != FORMAT:
-                raise ValueError(f"its format is {meta['format']}")
+            meta = {"settings": {}} | json.loads(str(arrays.pop("meta")))
+            kinds = {"step": int, "losses": list, "optimizer": dict, "settings": dict}
+            if meta["format"] != FORMAT or not all(isinstance(meta[k], kinds[k]) for k in kinds):
+                raise ValueError("its format is another")
         except Exception as error:  # NumPy, zipfile and zlib raise many kinds for damaged bytes
             raise UserError(
                 f"{path} is damaged, or is not a checkpoint made by this tinymaml; put back a "
@@ -193,7 +246,7 @@ class Run:
         return meta, arrays
 
 
-def _arrays(params, optimizer):
+def named_arrays(params: dict, optimizer: dict) -> dict:
     """Return the arrays of parameters and optimiser by their names in a checkpoint."""
     named = {f"params/{name}": p.data for name, p in params.items()}
     for key, value in optimizer.items():
@@ -202,9 +255,12 @@ def _arrays(params, optimizer):
     return named
 
 
-def _form(array):
-    """Return dtype and shape of an array in words."""
-    return "missing" if array is None else f"{array.dtype} of shape {array.shape}"
+def _form(value):
+    """Return what a number or an array is, in words, and whether it may not be used."""
+    if not hasattr(value, "dtype"):
+        return type(value).__name__
+    lost = value.dtype.kind == "f" and not np.isfinite(value).all()
+    return f"{value.dtype} of shape {value.shape}" + " with numbers that are not finite" * lost
 
 
 def _number(cell):

@@ -29,12 +29,17 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check(settings, *names: str, least: float, most=sys.float_info.max, what: str) -> None:
-    """Raise UserError if a named setting is below ``least``, above ``most``, infinite or NaN."""
+def check(settings, *names: str, least: float, most: float | None = None, what: str) -> None:
+    """Raise UserError if a named setting is below ``least``, above ``most``, infinite or NaN.
+
+    Without ``most`` a count is at most a million.
+    """
     for name in names:
         value = getattr(settings, name)
-        if not least <= value <= most:
-            raise UserError(f"{flag(name)} is {value}; give {what}")
+        top = most or (10**6 if isinstance(value, int) else sys.float_info.max)
+        if not least <= value <= top:
+            limit = f", at most {top:g}" * (value > top)
+            raise UserError(f"{flag(name)} is {value}; give {what}{limit}")
 
 
 def choose(settings, name: str, *known: str) -> None:
@@ -73,10 +78,11 @@ class Schedule:
     validation_tasks: int = 200
 
     def __post_init__(self):
-        check(self, "steps", "meta_batch", least=1, what="1 or more")
+        check(self, "steps", least=1, most=10**9, what="1 or more")
+        check(self, "meta_batch", least=1, what="1 or more")
         check(self, "meta_lr", least=ABOVE_0, what="a number above 0")
         check(self, "clip", least=0, what="a number above 0, or 0 for no clipping")
-        check(self, "seed", least=0, what="0 or more")
+        check(self, "seed", least=0, what="0 or more", most=float("inf"))
 
     def rng(self, purpose: str, step: int = 0) -> np.random.Generator:
         """Return the random generator of a purpose.

@@ -10,7 +10,7 @@ from ..learners.maml import meta_gradient  # noqa: F401  a public name of this m
 from ..parallel.threads import keep_freed_memory, single_threaded_blas
 from .experiment import Experiment
 from .interrupts import stop_requests
-from .runs import Checkpoint, Run
+from .runs import Checkpoint, Run, named_arrays
 
 
 def train(
@@ -44,9 +44,9 @@ def train(
     schedule = experiment.schedule
     keep_freed_memory()
     params = experiment.init()
-    now = Checkpoint(0, params, schedule.optimiser(1).init(params), [])
+    now = Checkpoint(0, params, schedule.optimiser(1).init(params), [], experiment.recipe())
     if resume:
-        now = run.load(params, now.optimizer)
+        now = run.load(params, now.optimizer, now.settings)
     rows = run.read_metrics(until=now.step)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
     with (
@@ -92,13 +92,14 @@ def meta_step(experiment: Experiment, now: Checkpoint) -> Checkpoint:
     value, gradient = experiment.gradient(now.params, experiment.training_tasks(step))
     optimizer = experiment.schedule.optimiser(step)
     params, state = optimizer.update(now.params, gradient, now.optimizer)
-    return Checkpoint(step, params, state, [*now.losses, float(value)])
+    return Checkpoint(step, params, state, [*now.losses, float(value)], now.settings)
 
 
 def _save(run, now, rows):
     run.write_metrics(rows)
-    if not all(bool(np.isfinite(p.data).all()) for p in now.params.values()):
-        raise _diverged("parameters are", now.step, run)
+    arrays = named_arrays(now.params, now.optimizer).values()
+    if not all(bool(np.isfinite(array).all()) for array in arrays):
+        raise _diverged("parameters or their moments are", now.step, run)
     run.save(now)
 
 

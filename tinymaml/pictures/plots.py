@@ -213,9 +213,11 @@ def save(
 
     ``draw`` takes the list of the axes row by row; ``panels`` is (rows, columns).
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    draw(list(figure.subplots(*panels, squeeze=False).flat))
+    with rc_context({"text.parse_math": False}):  # a run's folder may be called $a_b$
+        draw(list(figure.subplots(*panels, squeeze=False).flat))
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)

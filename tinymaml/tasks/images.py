@@ -13,6 +13,9 @@ from ..errors import UserError
 from ..files import reading
 from .episode import Batch, Task
 
+# Of what is read, far more than any set has: a file that claims more would fill the memory.
+LONGEST, PIXELS, BYTES = 1 << 14, 1 << 26, 1 << 34
+
 
 class ImageEpisodes:
     """Draws classification tasks: n_way classes, k_shot support and n_query query images of each.
@@ -245,6 +248,8 @@ def decode(picture, size: int, channels: int = 3) -> np.ndarray:
         with reading(picture, "JPEG or PNG image"):
             # Pillow reads some other formats by outside programs, which may run what they hold.
             image = Image.open(io.BytesIO(picture.read_bytes()), formats=("JPEG", "PNG"))
+            if max(image.size) > LONGEST or image.width * image.height > PIXELS:
+                raise UserError(f"has {image.width} x {image.height} pixels; make it smaller")
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):
                 raise UserError("has more than 8 bits a channel; save it with 8")

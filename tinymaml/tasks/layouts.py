@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import Member, reading
-from .images import class_folders, visible
+from .images import BYTES, class_folders, visible
 
 # Names of the parts. Some sets also have images to validate on in the classes of training.
 SPLITS = {"train": "train_phase_train train", "val": "val validation valid", "test": "test"}
@@ -100,6 +100,8 @@ def _texts(data):
 def _images(images):
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise UserError(f"holds {images.dtype} {images.shape}; expected uint8 (n, h, w, 3)")
+    if images.nbytes > BYTES:
+        raise UserError(f"holds {images.nbytes >> 30} GB of images; give {BYTES >> 30} at most")
     return images
 
 
@@ -144,6 +146,10 @@ def _read_parquet(paths):
 
             if int(pyarrow.__version__.split(".")[0]) < 15:  # CVE-2023-47248
                 raise UserError("may hold code that this pyarrow runs: pip install -U pyarrow")
+            held = parquet.read_metadata(path)
+            groups = [held.row_group(i).total_byte_size for i in range(held.num_row_groups)]
+            if sum(groups) > BYTES:
+                raise UserError(f"holds {sum(groups) >> 30} GB; give {BYTES >> 30} at most")
             table = parquet.read_table(path, columns=["image", "label"])
             cells = table["image"].to_pylist()
             cells = [cell["bytes"] if isinstance(cell, dict) else cell for cell in cells]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from ..files import reading
-from .images import decode_all, visible
+from ..files import open_zip
+from .images import BYTES, decode_all, visible
 from .layouts import LAYOUTS, SPLITS, find_tables
 
 SIZE = 84  # pixels a side, as every paper of the comparison
@@ -89,6 +89,9 @@ def load(root: str | Path | None = None, size: int = SIZE) -> FewShotImages:
     classes = {split: LAYOUTS[layout][1](found[split]) for split in SPLITS}
     names = {split: sorted(classes[split]) for split in SPLITS}
     _check_disjoint(folder, names)
+    needed = size * size * 3 * sum(len(c) for split in SPLITS for c in classes[split].values())
+    if needed > BYTES:
+        raise UserError(f"{folder} takes {needed >> 30} GB at {size}x{size}; give a smaller size")
     images = {
         split: [decode_all(classes[split][name], size) for name in names[split]] for split in SPLITS
     }
@@ -145,7 +148,7 @@ def _located(root):
     expected = f"give a folder that holds {', or '.join(LAYOUTS)}; {_OURS}"
     if not root:
         raise UserError(f"no folder of images given; pass --root or set TINYMAML_DATA; {expected}")
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     if not root.exists():
         raise UserError(f"{root} does not exist; {expected}")
     most, failure = 0, f"{root} holds no set of images; {expected}"
@@ -173,8 +176,7 @@ def _candidates(root):
             yield place, place
             zips = [path for path in visible(place) if path.suffix.lower() == ".zip"]
         for path in zips:
-            with reading(path, "zip"):
-                zipped = zipfile.Path(zipfile.ZipFile(path))
+            zipped = zipfile.Path(open_zip(path))
             for folder in (zipped, *(inside for inside in visible(zipped) if inside.is_dir())):
                 yield folder, place
 

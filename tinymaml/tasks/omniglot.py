@@ -5,7 +5,6 @@ import fnmatch
 import hashlib
 import io
 import os
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..files import Member, make_folder, reading, replacing
+from ..files import Member, make_folder, open_zip, reading, replacing
 
 __all__ = ["Omniglot", "download", "find", "load", "splits"]
 
@@ -93,20 +92,23 @@ def load(data: str | Path | None = None, resize: str = "nearest") -> Omniglot:
     # The time of a folder changes when a drawing in it is added, removed or replaced.
     paths += [folder for path in paths for folder in sorted(path.glob("*/character??"))]
     key = repr([(str(path.resolve()), path.stat().st_mtime_ns) for path in paths])
-    folder = Path(os.environ.get("TINYMAML_CACHE") or "~/.cache/tinymaml").expanduser()
-    cache = folder / f"omniglot-28x28-{resize}.npz"
     # NumPy and zipfile raise many kinds of errors for damaged bytes; all mean to begin anew.
-    with contextlib.suppress(Exception), np.load(cache, allow_pickle=False) as kept:
+    with contextlib.suppress(Exception), np.load(_cache(resize), allow_pickle=False) as kept:
         if str(kept["key"]) == key:
             return Omniglot(kept["images"], kept["names"].tolist())
     small = {name: _shrink(ink, RESIZE[resize]) for name, ink in drawings(home)}
     names, images = list(small), np.stack(list(small.values()))[..., None]
     # A second reading costs seconds: no reason to fail where nothing can be written.
-    with contextlib.suppress(OSError, UserError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(cache) as file:
+    with contextlib.suppress(OSError, UserError, RuntimeError):  # as where there is no home
+        make_folder(_cache(resize).parent)
+        with replacing(_cache(resize)) as file:
             np.savez(file, key=key, images=images, names=names)
     return Omniglot(images, names)
+
+
+def _cache(resize):
+    folder = Path(os.environ.get("TINYMAML_CACHE") or "~/.cache/tinymaml").expanduser()
+    return folder / f"omniglot-28x28-{resize}.npz"
 
 
 def _shrink(ink, method):
@@ -145,7 +147,7 @@ def find(data: str | Path | None = None) -> Path:
     expected = f"give the folder with {zips} of {URL} by --data or TINYMAML_DATA, or add --download"
     if not data:
         raise UserError(f"no Omniglot folder given; {expected}")
-    data = Path(data).expanduser()
+    data = Path(os.path.expanduser(data))
     folders = [data, data / "omniglot", data / "omniglot-py"]
     for folder in folders:
         if all(source(folder, part) for part in MD5):
@@ -195,16 +197,17 @@ def _files(path):
     """Return the drawings in a zip or folder, sorted."""
     if path.is_dir():
         return sorted(path.glob(_DRAWING))
-    with reading(path, "zip"):
-        archive = zipfile.ZipFile(path)
-        names = sorted(fnmatch.filter(archive.namelist(), _DRAWING))
-        return [Member(f"{path}/{name}", partial(archive.read, name)) for name in names]
+    archive = open_zip(path)
+    names = sorted(fnmatch.filter(archive.namelist(), _DRAWING))
+    return [Member(f"{path}/{name}", partial(archive.read, name)) for name in names]
 
 
 def _ink(file):
     with reading(file, f"PNG image of {SIDE}x{SIDE}"):
-        image = Image.open(io.BytesIO(file.read_bytes()), formats=("PNG",)).convert("1")
-        return ~np.asarray(image).reshape(SIDE, SIDE)
+        image = Image.open(io.BytesIO(file.read_bytes()), formats=("PNG",))
+        if image.size != (SIDE, SIDE):  # before it is decoded
+            raise ValueError(image.size)
+        return ~np.asarray(image.convert("1"))
 
 
 def download(root: str | Path) -> None:
@@ -223,7 +226,7 @@ def download(root: str | Path) -> None:
 
     advice = "try again, or download it in a browser"
     for part, md5 in MD5.items():
-        target, url = Path(root).expanduser() / f"{part}.zip", f"{URL}{part}.zip"
+        target, url = Path(os.path.expanduser(root), f"{part}.zip"), f"{URL}{part}.zip"
         try:
             if target.is_file() and hashlib.md5(target.read_bytes()).hexdigest() == md5:
                 continue
