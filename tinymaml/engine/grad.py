@@ -101,9 +101,9 @@ def _walk_back(seeds, inputs, create_graph):
     keep = set(inputs)
     cotangents, owned = {}, set()
 
-    def add(node, g):
-        if g.shape != node.shape:
-            g = sum_to(g, node.shape)
+    def add(node, g, op=None, i=0):
+        if getattr(g, "shape", None) != node.shape:
+            g = _fitted(g, node, op, i)
         if g.dtype != node.dtype:
             g = g.astype(node.dtype)
         before = cotangents.get(node)
@@ -130,14 +130,28 @@ def _walk_back(seeds, inputs, create_graph):
         op, parents = node.op, needed_parents[node]
         known = op.known(node, g, parents, create_graph)
         if op.joint:
-            for parent, of_parent in zip(parents, op.vjps[0](*op.picks[0](known))):
+            for i, (parent, g) in enumerate(zip(parents, op.vjps[0](*op.picks[0](known)))):
                 if parent is not None:
-                    add(parent, of_parent)
+                    add(parent, g, op, i)
             continue
-        for parent, vjp, pick in zip(parents, op.vjps, op.picks):
-            if parent is not None and vjp is not None:
-                add(parent, vjp(*pick(known)))
+        for i, parent in enumerate(parents):
+            if parent is not None and op.vjps[i] is not None:
+                add(parent, op.vjps[i](*op.picks[i](known)), op, i)
     return cotangents
+
+
+def _fitted(g, node, op, i):
+    """Return the cotangent of an argument summed down to its shape, or say why that cannot be."""
+    shape = getattr(g, "shape", None)
+    extra = len(shape or ()) - node.ndim
+    if shape is None or extra < 0 or any(n not in (1, m) for n, m in zip(node.shape, shape[extra:])):
+        what = type(g).__name__ if shape is None else f"shape {shape}"
+        name = op.names[min(i, len(op.names) - 1)]
+        raise TypeError(
+            f"op {op.name!r}: its derivative for {name!r} gave {what}, but the cotangent of that "
+            f"argument needs shape {node.shape}, or one that broadcasting made of it"
+        )
+    return sum_to(g, node.shape)
 
 
 _by_age = attrgetter("order")

@@ -130,6 +130,11 @@ class Op:
         y, saved = self.forward(*plain, **static), None
         if self.saves:
             y, saved = y
+        if type(y) is Tensor:
+            raise TypeError(
+                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
+                "differentiated; name it among the arguments where the op is made, or pass an array"
+            )
         state = thread.state
         if state.trace is not None:
             state.trace.append((self, args, static))
@@ -140,6 +145,11 @@ class Op:
         active &= self._differentiable
         if not active or not state.recording:
             return Tensor(y)
+        if y.dtype.kind != "f":
+            raise TypeError(
+                f"op {self.name!r} gave {y.dtype.name} from a tensor that requires a gradient, but "
+                "a derivative needs real floating-point numbers; use .detach() if none is needed"
+            )
         key = (active, len(args)) if self.starred else active
         keep_y, dropped = self._plans.get(key) or self._plan(key, active, len(args))
         if dropped:
@@ -204,6 +214,11 @@ def _with_keywords(vjp, *values):
 def _picker(places):
     """Return a function that gives the items at ``places`` as a tuple, also if it is one alone."""
     return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+
+
+def _tensor_among(static):
+    found = [name for name, value in static.items() if type(value) is Tensor]
+    return f"its keyword {found[0]!r}" if found else "what its forward captures"
 
 
 def _shape_alone(a):
@@ -278,6 +293,10 @@ def op(
         raise TypeError(
             "op takes the names of the arguments after the forward, as in "
             "op(np.multiply, 'a b', lambda g, b: g * b, lambda g, a: g * a)"
+        )
+    if not vjps and not joint:
+        raise TypeError(
+            "op has no derivatives; give one for each argument, None where there is none, or joint="
         )
     made = Op(forward, names, vjps, name, joint)
     table[made.name] = made
