@@ -6,6 +6,7 @@ A state is a dict of numbers and of dicts of arrays, which a checkpoint can hold
 """
 
 import math
+from numbers import Real
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class SGD:
     def __init__(self, lr, momentum=0.0):
         _check_rate(lr)
         _check_decay("momentum", momentum)
-        self.lr, self.momentum = lr, momentum
+        self.lr, self.momentum = float(lr), momentum
 
     def init(self, params):
         """Return the state before the first update."""
@@ -49,6 +50,7 @@ class SGD:
 
     def update(self, params, gradient, state):
         """Return the parameters after one step, and the new state."""
+        _check_gradient(params, gradient)
         if not self.momentum:
             step = {name: g.data for name, g in gradient.items()}
         else:
@@ -85,7 +87,7 @@ class Adam:
         _check_rate(lr)
         for beta in betas:
             _check_decay("beta", beta)
-        self.lr, self.betas, self.eps = lr, tuple(betas), eps
+        self.lr, self.betas, self.eps = float(lr), tuple(betas), eps
 
     def init(self, params):
         """Return the state before the first update."""
@@ -95,6 +97,7 @@ class Adam:
 
     def update(self, params, gradient, state):
         """Return the parameters after one step, and the new state."""
+        _check_gradient(params, gradient)
         step = state["step"] + 1
         beta1, beta2 = self.betas
         # Both bias corrections are folded into the rate and eps (Kingma & Ba 2015, section 2).
@@ -110,8 +113,19 @@ class Adam:
 
 
 def _check_rate(lr):
-    if not lr > 0:
+    if not (isinstance(lr, Real) and 0 < lr < math.inf):
         raise ValueError(f"the learning rate is {lr}; give a number above 0")
+
+
+def _check_gradient(params, gradient):
+    shapes = {name: gradient[name].shape if name in gradient else None for name in params}
+    for name, p in params.items():
+        if shapes[name] != p.shape:
+            given = f"shape {shapes[name]}" if shapes[name] is not None else "no gradient"
+            raise ValueError(
+                f"parameter {name!r} of shape {p.shape} was given {given}; the gradient needs an "
+                "array of its shape for each parameter"
+            )
 
 
 def _check_decay(name, value):

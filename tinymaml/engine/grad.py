@@ -144,7 +144,11 @@ def _fitted(g, node, op, i):
     """Return the cotangent of an argument summed down to its shape, or say why that cannot be."""
     shape = getattr(g, "shape", None)
     extra = len(shape or ()) - node.ndim
-    if shape is None or extra < 0 or any(n not in (1, m) for n, m in zip(node.shape, shape[extra:])):
+    if (
+        shape is None
+        or extra < 0
+        or any(n not in (1, m) for n, m in zip(node.shape, shape[extra:]))
+    ):
         what = type(g).__name__ if shape is None else f"shape {shape}"
         name = op.names[min(i, len(op.names) - 1)]
         raise TypeError(

@@ -20,6 +20,7 @@ def implements(module, *functions):
 
 def _on_ufunc(self, ufunc, method, *inputs, **kwargs):
     plain = method == "__call__"
+    ufunc = getattr(np, ufunc.__name__, ufunc)  # array.clip calls a ufunc that np does not show
     name = f"np.{ufunc.__name__}" + ("" if plain else f".{method}")
     return _call(ufunc if plain else (ufunc, method), ufunc, name, inputs, kwargs)
 

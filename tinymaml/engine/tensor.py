@@ -307,12 +307,15 @@ def raw(x):
 @contextmanager
 def transform():
     """Record inside a ``with`` block what is being differentiated, in this thread."""
-    thread.state.transforms += 1
+    state = thread.state
+    before = state.recording, state.in_derivative
+    state.recording, state.in_derivative = True, False
+    state.transforms += 1
     try:
-        with recording(True):
-            yield
+        yield
     finally:
-        thread.state.transforms -= 1
+        state.transforms -= 1
+        state.recording, state.in_derivative = before
 
 
 @contextmanager

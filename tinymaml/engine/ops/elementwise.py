@@ -5,7 +5,6 @@ of the result ``y``. What a cotangent names is kept for the walk back, and nothi
 """
 
 import math
-from numbers import Real
 
 import numpy as np
 
@@ -20,15 +19,13 @@ negative = op(np.negative, "x", lambda g: -g)
 add = op(np.add, "a b", lambda g: g, lambda g: g)
 subtract = op(np.subtract, "a b", lambda g: g, lambda g: -g)
 multiply = op(np.multiply, "a b", lambda g, b: g * b, lambda g, a: g * a)
-divide = op(
-    np.divide, "a b", lambda g, b: _over(g, b), lambda g, a, b: -_over(_over(g * a, b), b)
-)
+divide = op(np.divide, "a b", lambda g, b: _over(g, b), lambda g, a, b: -_over(_over(g * a, b), b))
 reciprocal = op(np.reciprocal, "x", lambda g, x: -_over(_over(g, x), x))
 square = op(np.square, "x", lambda g, x: g * 2 * x)
 sqrt = op(np.sqrt, "x", lambda g, y: _over(g, 2 * y))
 cbrt = op(np.cbrt, "x", lambda g, y: _over(g, 3 * y * y))
 
-# What a mask has cut off stays out even where its derivative is infinite: 0 * inf and 0 / 0 are NaN.
+# What a mask has cut off stays out where its derivative is infinite: 0 * inf and 0 / 0 are NaN.
 ratio = op(
     lambda a, b: a / np.where(a == 0, 1, b),
     "a b",
@@ -40,14 +37,18 @@ ratio = op(
 
 def _over(g, b):
     """g / b, and 0 where g is 0, whatever b is."""
-    return g / b if isinstance(b, Real) else ratio(g, b)
+    return g / b if type(b) in (int, float) else ratio(g, b)
+
+
+_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def _keep(x, chosen):
     # np.where is several times slower on a mask without a pattern: it has to guess every branch
-    if not isinstance(x, np.ndarray) or x.itemsize > 8:
+    bits = _BITS.get(x.dtype.itemsize)
+    if not bits or not isinstance(x, np.ndarray):
         return np.where(chosen, x, 0)
-    return np.bitwise_and(x.view(f"i{x.itemsize}"), np.negative(chosen.view("i1"))).view(x.dtype)
+    return np.bitwise_and(x.view(bits), np.negative(chosen.view(np.int8))).view(x.dtype)
 
 
 #: x where ``chosen``, a mask of the same shape, and 0 elsewhere.
