@@ -118,13 +118,12 @@ def _check_rate(lr):
 
 
 def _check_gradient(params, gradient):
-    shapes = {name: gradient[name].shape if name in gradient else None for name in params}
     for name, p in params.items():
-        if shapes[name] != p.shape:
-            given = f"shape {shapes[name]}" if shapes[name] is not None else "no gradient"
+        g = gradient.get(name)
+        if g is None or g.data.shape != p.data.shape:
+            given = "no gradient" if g is None else f"a gradient of shape {g.shape}"
             raise ValueError(
-                f"parameter {name!r} of shape {p.shape} was given {given}; the gradient needs an "
-                "array of its shape for each parameter"
+                f"parameter {name!r} of shape {p.shape} was given {given}; give one of its shape"
             )
 
 

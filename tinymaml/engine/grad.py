@@ -134,28 +134,24 @@ def _walk_back(seeds, inputs, create_graph):
                 if parent is not None:
                     add(parent, g, op, i)
             continue
-        for i, parent in enumerate(parents):
-            if parent is not None and op.vjps[i] is not None:
-                add(parent, op.vjps[i](*op.picks[i](known)), op, i)
+        for i, parent, vjp, pick in zip(itertools.count(), parents, op.vjps, op.picks):
+            if parent is not None and vjp is not None:
+                add(parent, vjp(*pick(known)), op, i)
     return cotangents
 
 
 def _fitted(g, node, op, i):
     """Return the cotangent of an argument summed down to its shape, or say why that cannot be."""
-    shape = getattr(g, "shape", None)
-    extra = len(shape or ()) - node.ndim
-    if (
-        shape is None
-        or extra < 0
-        or any(n not in (1, m) for n, m in zip(node.shape, shape[extra:]))
-    ):
-        what = type(g).__name__ if shape is None else f"shape {shape}"
-        name = op.names[min(i, len(op.names) - 1)]
-        raise TypeError(
-            f"op {op.name!r}: its derivative for {name!r} gave {what}, but the cotangent of that "
-            f"argument needs shape {node.shape}, or one that broadcasting made of it"
-        )
-    return sum_to(g, node.shape)
+    shape, wanted = getattr(g, "shape", None), node.shape
+    if shape is not None and len(shape) >= len(wanted):
+        last = shape[len(shape) - len(wanted) :]
+        if last == wanted or all(n in (1, m) for n, m in zip(wanted, last)):
+            return sum_to(g, wanted)
+    what = type(g).__name__ if shape is None else f"shape {shape}"
+    raise TypeError(
+        f"op {op.name!r}: its derivative for {op.names[min(i, len(op.names) - 1)]!r} gave {what}, "
+        f"but the cotangent of that argument needs shape {wanted}, or one broadcast from it"
+    )
 
 
 _by_age = attrgetter("order")

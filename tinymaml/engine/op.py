@@ -130,24 +130,25 @@ class Op:
         y, saved = self.forward(*plain, **static), None
         if self.saves:
             y, saved = y
-        if type(y) is Tensor:
-            raise TypeError(
-                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
-                "differentiated; name it among the arguments where the op is made, or pass an array"
-            )
         state = thread.state
         if state.trace is not None:
             state.trace.append((self, args, static))
         if not wrapped:
             return y
+        if type(y) is Tensor:
+            raise TypeError(
+                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
+                "differentiated; name it among the arguments where the op is made, or pass an array"
+            )
         if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars; tensors hold arrays
             y = np.asarray(y)
         active &= self._differentiable
         if not active or not state.recording:
             return Tensor(y)
-        if y.dtype.kind != "f":
+        dtype = y.dtype
+        if dtype.kind != "f":
             raise TypeError(
-                f"op {self.name!r} gave {y.dtype.name} from a tensor that requires a gradient, but "
+                f"op {self.name!r} gave {dtype.name} from a tensor that requires a gradient, but "
                 "a derivative needs real floating-point numbers; use .detach() if none is needed"
             )
         key = (active, len(args)) if self.starred else active
@@ -159,7 +160,7 @@ class Op:
         if self.defaults:
             static = self.defaults | static
         kept = y if keep_y else None
-        node = Node(self, parents, args, static, kept, saved, y.shape, y.dtype, state.in_derivative)
+        node = Node(self, parents, args, static, kept, saved, y.shape, dtype, state.in_derivative)
         return Tensor(y, node)
 
     def _bind(self, args, static):

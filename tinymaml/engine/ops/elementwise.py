@@ -40,15 +40,15 @@ def _over(g, b):
     return g / b if type(b) in (int, float) else ratio(g, b)
 
 
-_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+_BITS = {size: np.dtype(f"i{size}") for size in (2, 4, 8)}
 
 
 def _keep(x, chosen):
     # np.where is several times slower on a mask without a pattern: it has to guess every branch
-    bits = _BITS.get(x.dtype.itemsize)
-    if not bits or not isinstance(x, np.ndarray):
+    bits = _BITS.get(x.itemsize)
+    if bits is None or not isinstance(x, np.ndarray):
         return np.where(chosen, x, 0)
-    return np.bitwise_and(x.view(bits), np.negative(chosen.view(np.int8))).view(x.dtype)
+    return (x.view(bits) * chosen).view(x.dtype)  # inf * 0 is NaN, but its bits * 0 are those of 0
 
 
 #: x where ``chosen``, a mask of the same shape, and 0 elsewhere.
