@@ -211,7 +211,7 @@ def test_selecting_equals_multiplying_in_every_precision():
     rng = np.random.default_rng(0)
     for dtype in (np.float16, np.float32, np.float64, np.longdouble):
         x = rng.standard_normal((3, 4)).astype(dtype).T
-        kept = engine_op.table["keep"].forward(x, x > 0)
+        kept = engine_op.table["keep"](x, x)
         assert kept.dtype == dtype
         np.testing.assert_array_equal(kept, x * (x > 0))
 

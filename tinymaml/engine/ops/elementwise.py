@@ -51,8 +51,8 @@ def _keep(x, chosen):
     return (x.view(bits) * chosen).view(x.dtype)  # inf * 0 is NaN, but its bits * 0 are those of 0
 
 
-#: x where ``chosen``, a mask of the same shape, and 0 elsewhere.
-keep = op(_keep, "x chosen", lambda g, chosen: keep(g, chosen), None)
+#: x where ``by``, of the same shape, is positive, and 0 elsewhere.
+keep = op(lambda x, by: _keep(x, by > 0), "x by", lambda g, by: keep(g, by), None, name="keep")
 
 
 def _power_base(g, a, b):
@@ -105,7 +105,7 @@ hypot = op(np.hypot, "a b", lambda g, y, a: _over(g * a, y), lambda g, y, b: _ov
 
 # Steps: the derivative is zero wherever there is one.
 def _nothing(g):
-    return keep(g, g < -math.inf)  # rather than g * 0, which is NaN if g is infinite
+    return keep(g, np.zeros_like(g))  # rather than g * 0, which is NaN if g is infinite
 
 
 sign = op(np.sign, "x", _nothing)
@@ -143,7 +143,7 @@ def _sigmoid(x):
 
 
 sigmoid = op(_sigmoid, "x", lambda g, y: g * y * (1 - y))
-relu = op(lambda x: np.maximum(x, 0), "x", lambda g, y: keep(g, y > 0), name="relu")
+relu = op(lambda x: np.maximum(x, 0), "x", lambda g, y: keep(g, y), name="relu")
 softplus = op(lambda x: np.logaddexp(x, 0), "x", lambda g, x: g * sigmoid(x), name="softplus")
 
 # Not differentiable: the result is a tensor that requires no gradient.
