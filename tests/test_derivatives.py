@@ -81,14 +81,23 @@ def test_value_is_that_of_the_arrays(sample):
         assert np.asarray(data).dtype == np.asarray(e).dtype
 
 
+def passes(check, sample):
+    """Run a check; of a result without elements all derivatives are 0, and a check refuses it."""
+    arrays = sample.arrays()
+    y, pullback = tm.func.vjp(sample.of, *arrays)
+    if any(np.size(part) for part in leaves(y)):
+        return check(sample.of, tuple(arrays))
+    return all(np.shape(g) == a.shape and not np.any(g) for g, a in zip(pullback(y), arrays))
+
+
 @pytest.mark.parametrize("sample", DIFFERENTIABLE)
 def test_first_derivative(sample):
-    assert gradcheck(sample.of, tuple(sample.arrays()))
+    assert passes(gradcheck, sample)
 
 
 @pytest.mark.parametrize("sample", DIFFERENTIABLE)
 def test_second_derivative(sample):
-    assert gradgradcheck(sample.of, tuple(sample.arrays()))
+    assert passes(gradgradcheck, sample)
 
 
 @pytest.mark.parametrize("sample", [p for p in EVERY if not p.values[0].differentiable])
@@ -195,8 +204,8 @@ def check(function, *args, **kwargs):
     for y, e in zip(leaves(result), leaves(expected)):
         np.testing.assert_allclose(raw(y), e, rtol=1e-12, atol=1e-12)
         assert np.shape(y) == np.shape(e)
-    assert gradcheck(sample.of, tuple(sample.arrays()))
-    assert gradgradcheck(sample.of, tuple(sample.arrays()))
+    assert passes(gradcheck, sample)
+    assert passes(gradgradcheck, sample)
 
 
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, max_side=3)
@@ -350,8 +359,8 @@ def test_convolution(data):
     sample = Sample(ops.conv2d, (x, weight, bias), {"stride": stride, "padding": padding})
     expected = conv2d(x, weight, bias, stride, padding)
     np.testing.assert_allclose(sample.call(wrap).numpy(), expected, rtol=1e-12, atol=1e-12)
-    assert gradcheck(sample.of, tuple(sample.arrays()))
-    assert gradgradcheck(sample.of, tuple(sample.arrays()))
+    assert passes(gradcheck, sample)
+    assert passes(gradgradcheck, sample)
 
 
 # Functions that NumPy does not have, against their definitions in NumPy.

@@ -6,6 +6,7 @@ A state is a dict whose values are numbers or dicts of arrays, so that a checkpo
 """
 
 import math
+from numbers import Real
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class SGD:
     def __init__(self, lr: float, momentum: float = 0.0):
         _check_rate(lr)
         _check_decay("momentum", momentum)
-        self.lr, self.momentum = lr, momentum
+        self.lr, self.momentum = float(lr), momentum
 
     def init(self, params: Params) -> dict:
         """Return the state before the first update."""
@@ -51,6 +52,7 @@ class SGD:
 
     def update(self, params: Params, gradient: Params, state: dict) -> tuple[Params, dict]:
         """Return the parameters after one step, and the new state."""
+        _check_gradient(params, gradient)
         if not self.momentum:
             step = {name: g.data for name, g in gradient.items()}
         else:
@@ -87,7 +89,7 @@ class Adam:
         _check_rate(lr)
         for beta in betas:
             _check_decay("beta", beta)
-        self.lr, self.betas, self.eps = lr, tuple(betas), eps
+        self.lr, self.betas, self.eps = float(lr), tuple(betas), eps
 
     def init(self, params: Params) -> dict:
         """Return the state before the first update."""
@@ -97,6 +99,7 @@ class Adam:
 
     def update(self, params: Params, gradient: Params, state: dict) -> tuple[Params, dict]:
         """Return the parameters after one step, and the new state."""
+        _check_gradient(params, gradient)
         step = state["step"] + 1
         beta1, beta2 = self.betas
         # Both bias corrections are folded into the rate and eps (Kingma & Ba 2015, section 2).
@@ -112,8 +115,18 @@ class Adam:
 
 
 def _check_rate(lr):
-    if not lr > 0:
+    if not (isinstance(lr, Real) and 0 < lr < math.inf):
         raise ValueError(f"the learning rate is {lr}; give a number above 0")
+
+
+def _check_gradient(params, gradient):
+    for name, p in params.items():
+        g = gradient.get(name)
+        if g is None or g.data.shape != p.data.shape:
+            given = "no gradient" if g is None else f"a gradient of shape {g.shape}"
+            raise ValueError(
+                f"parameter {name!r} of shape {p.shape} was given {given}; give one of its shape"
+            )
 
 
 def _check_decay(name, value):

@@ -4,6 +4,7 @@ Every check that fails says which op is to blame: it runs the function once more
 trace on, and then tries every op that ran by itself, at the very inputs it had.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,12 +32,14 @@ class Mismatch(NamedTuple):
 
 
 def gradcheck(
-    f: Callable, inputs, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
+    f: Callable, inputs, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
 ) -> bool:
     """Compare the derivative of f with central differences.
 
     The outputs are weighted with random cotangents, the same in every run; every element of an
-    input is varied, or 10 random directions if it has more than 300.
+    input is varied, or 10 random directions if it has more than 300. The derivative is taken on raw
+    arrays, recorded, and for each input by itself. At a kink, such as that of relu, it has to lie
+    between the differences to either side.
 
     Parameters
     ----------
@@ -46,9 +49,11 @@ def gradcheck(
         A tuple holds the positional arguments. Every float array must be float64 and is
         differentiated; anything else is passed on as it is.
     eps : float
-        Step of the differences.
+        Step of the differences, relative to the largest element of the input; where they disagree,
+        other steps are tried too.
     atol, rtol : float
-        The two numbers may differ by ``atol + rtol * abs(numeric)``.
+        The two numbers may differ by ``rtol`` of the numeric one and by ``atol`` of the largest
+        derivative with respect to the same input.
 
     Returns
     -------
@@ -60,7 +65,7 @@ def gradcheck(
     GradientError
         If they differ; the sentence has both numbers and names the op that is wrong by itself.
     TypeError
-        If an input is not float64, or none is to be differentiated.
+        If an input is not float64, or none is to be differentiated, or f gives no float.
 
     Examples
     --------
@@ -83,7 +88,7 @@ numeric. The culprit is op 'wrong': its derivative is wrong (argument 0: 1.33615
 
 
 def gradgradcheck(
-    f: Callable, inputs, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
+    f: Callable, inputs, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
 ) -> bool:
     """Compare the second derivative of f with central differences of the first.
 
@@ -126,6 +131,10 @@ def _prepare(f, inputs):
         filled = dict(zip(varied, tensors))
         return f(*rebuild(arguments, iter([filled.get(i, x) for i, x in enumerate(flat)])))
 
+    if any(a.size for a in arrays) and not any(np.size(y) for y in run(call, arrays)[1]):
+        raise TypeError(
+            "there is nothing to differentiate: the function gives no floating-point number"
+        )
     return call, arrays, where
 
 
@@ -163,18 +172,41 @@ def _first_wrong(call, numeric, arrays, where, eps=1e-6, atol=1e-5, rtol=1e-3):
     rng = np.random.default_rng(0)
     xs, ys = run(call, arrays)
     us = _cotangents(ys, rng)
-    analytic = [g.numpy() for g in _gradients(ys, xs, us, False)]
+    # as it runs on raw arrays, as it is recorded, and where no other argument is needed
+    several = _gradients(ys, xs, us, False), _gradients(ys, xs, us, True)
+    alone = [_gradients(ys, [x], us, False)[0] for x in xs]
+    analytic = [[host(g) for g in of_one] for of_one in zip(*several, alone)]
+    size = sum(float(np.sum(np.abs(u * host(y)))) for u, y in zip(us, ys))
 
     def objective(i, moved):
         _, ys = run(numeric, [*arrays[:i], moved, *arrays[i + 1 :]])
         return sum(float(np.sum(u * host(y))) for u, y in zip(us, ys))
 
+    here = objective(0, arrays[0])
     for i, x in enumerate(arrays):
+        scale = np.abs(x).max(initial=0) or 1
+        largest = max(float(np.abs(g).max(initial=0)) for g in analytic[i])
         for label, v in directions(x, 300, 10, rng):
-            difference = (objective(i, x + eps * v) - objective(i, x - eps * v)) / (2 * eps)
-            product = float(np.sum(analytic[i] * v))
-            if not abs(product - difference) <= atol + rtol * abs(difference):  # NaN is wrong too
-                return Mismatch(where[i] + label, product, difference)
+            products = {float(np.sum(g * v)) for g in analytic[i]}
+            wrong, gap, before = None, 0, math.inf
+            for h in (eps * scale, eps, eps * scale / 10, eps * scale / 100):
+                left = (here - objective(i, x - h * v)) / h
+                right = (objective(i, x + h * v) - here) / h
+                central, noise = (left + right) / 2, 1e-14 * size / h + 1e-30
+                if noise > rtol * max(largest, abs(central), gap) and noise > abs(central):
+                    continue  # rounding errors drown the differences
+                allowed = atol * largest + rtol * abs(central) + noise
+                kink = 0
+                if h == eps * scale / 100:  # where it jumps, the slope grows like 1 / h
+                    kink = math.inf if abs(central) > 5 * before else abs(right - left) / 2
+                outside = [p for p in products if not abs(p - central) <= allowed + kink]
+                if not outside:
+                    wrong = None
+                    break
+                wrong = wrong or Mismatch(where[i] + label, outside[0], central)
+                gap, before = abs(wrong.analytic - wrong.numeric), abs(central)
+            if wrong:
+                return wrong
     return None
 
 

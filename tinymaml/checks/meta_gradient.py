@@ -1,5 +1,6 @@
 """Proof that a meta-gradient is right: against finite differences of the meta-loss itself."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -64,11 +65,17 @@ def check_meta_gradient(
     steps : int
         Of the inner loop.
     meta_loss : function, optional
-        An implementation to check: takes what :func:`tinymaml.maml.meta_loss`, the default, takes.
+        An implementation to check: takes what :func:`tinymaml.maml.meta_loss`, the default, takes,
+        and must give the same value.
 
     Returns
     -------
     MetaGradientCheck
+
+    Raises
+    ------
+    ValueError
+        If the meta-loss is not finite, is random, or no finite difference is smooth.
 
     Examples
     --------
@@ -87,11 +94,28 @@ def check_meta_gradient(
     theta = map_leaves(lambda p: gradients.host(p).astype(float), params)
     tasks = map_leaves(_on_backend, tasks)
 
-    def objective(first_order=False):
+    def objective(first_order=False, meta_loss=meta_loss, tasks=tasks):
         options = {"lr": lr, "steps": steps, "first_order": first_order}
         return lambda *arrays: meta_loss(loss, rebuild(theta, iter(arrays)), tasks, **options)
 
+    def value(**options):
+        return float(gradients.host(gradients.run(objective(**options), arrays)[1][0]))
+
     arrays = leaves(theta)
+    values = value(), value()
+    if not np.isfinite(values[0]):
+        raise ValueError(f"the meta-loss is {values[0]}, so there is no meta-gradient to check")
+    if values[0] != values[1]:
+        raise ValueError(
+            f"the meta-loss is random, {values[0]} and then {values[1]}; draw random numbers "
+            "outside of the loss"
+        )
+    usual = value(meta_loss=maml.meta_loss)
+    one_by_one = [map_leaves(lambda a, t=t: a[t : t + 1], tasks) for t in range(len(tasks[0].x))]
+    try:
+        alone = np.mean([value(meta_loss=maml.meta_loss, tasks=task) for task in one_by_one])
+    except ValueError:  # the loss has not one value for one task
+        alone = math.nan
     seed = [np.ones(())]
     second, first = (
         [g.numpy() for g in _gradients([ys[0]], xs, seed, False)]
@@ -120,10 +144,20 @@ def check_meta_gradient(
         (np.abs(a - n).max(initial=0), 1e-3 * np.abs(n).max(initial=0) + 1e-5 * scale)
         for a, n, _ in columns
     ]
-    if all(difference <= allowed for difference, allowed in differences):
+    if not np.isclose(alone, usual, rtol=1e-6):
+        verdict = (
+            f"wrong: the meta-loss of all tasks is {usual:.8g}, but the mean of one task at a time "
+            f"is {alone:.8g}; the loss mixes the task axis with another"
+        )
+    elif not np.isclose(values[0], usual, rtol=1e-6):
+        verdict = f"wrong: the value is {values[0]:.8g}, but that of maml.meta_loss is {usual:.8g}"
+    elif all(difference <= allowed for difference, allowed in differences):
         verdict = "right: the second-order meta-gradient agrees with finite differences"
     else:
-        verdict = f"wrong: {_cause(loss, theta, tasks, second, first)}"
+        xs, ys = gradients.run(objective(True, maml.meta_loss), arrays)
+        first = [g.numpy() for g in _gradients(ys[:1], xs, seed, False)]
+        options = {"lr": lr, "steps": steps}
+        verdict = f"wrong: {_cause(loss, theta, tasks, options, second, first)}"
     if skipped:
         verdict += f" ({skipped} entries left out: a choice changes within the step there)"
     result = MetaGradientCheck(
@@ -182,25 +216,28 @@ def _table(labels, arrays, columns):
     return "\n".join(lines)
 
 
-def _cause(loss, theta, tasks, second, first):
+def _cause(loss, theta, tasks, options, second, first):
     """Return why a meta-gradient is wrong, as far as the loss of the first task tells."""
+    one = map_leaves(lambda a: a[0] if np.ndim(a) else a, tasks)
+    adapted = maml.adapt(loss, theta, one.support, **options)
 
-    def task_loss(*arrays):
-        one = map_leaves(lambda a: a[0] if np.ndim(a) else a, tasks.support)
-        return loss(rebuild(theta, iter(arrays)), *one)
+    for batch, params in ((one.support, theta), (one.query, adapted)):
 
-    arrays = leaves(theta)
-    culprit = gradients.find_culprit(task_loss, arrays, True)
-    if culprit:
-        return culprit
-    try:
-        gradients.gradcheck(task_loss, tuple(arrays))
-        gradients.gradgradcheck(task_loss, tuple(arrays))
-    except gradients.GradientError:
-        return (
-            "every op of the loss is right by itself, so a value left the graph in the loss, "
-            "through .data, .numpy(), .item() or .detach()"
-        )
+        def task_loss(*arrays, batch=batch):
+            return loss(rebuild(theta, iter(arrays)), *batch)
+
+        arrays = [gradients.host(p) for p in leaves(params)]
+        culprit = gradients.find_culprit(task_loss, arrays, True)
+        if culprit:
+            return culprit
+        try:
+            gradients.gradcheck(task_loss, tuple(arrays))
+            gradients.gradgradcheck(task_loss, tuple(arrays))
+        except gradients.GradientError:
+            return (
+                "every op of the loss is right by itself, so a value left the graph in the loss, "
+                "through .data, .numpy(), .item() or .detach()"
+            )
     if all(np.allclose(a, b, rtol=1e-9, atol=1e-14) for a, b in zip(second, first)):
         return (
             "the second-order gradient equals the first-order one; "

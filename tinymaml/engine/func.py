@@ -6,7 +6,6 @@ transform runs inside another, the inner one records its own derivative, so they
 
 import numbers
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -15,18 +14,7 @@ from .grad import grad as _grad
 from .ops.elementwise import positive
 from .ops.shape import concatenate, expand_dims, reshape
 from .structure import leaves, map_leaves, match, names, rebuild
-from .tensor import Tensor, leaf, raw, recording, thread
-
-
-@contextmanager
-def _transform():
-    """Count the transforms that are running in this thread, and record inside them."""
-    thread.state.transforms += 1
-    try:
-        with recording(True):
-            yield
-    finally:
-        thread.state.transforms -= 1
+from .tensor import Tensor, ancestors, leaf, raw, thread, transform
 
 
 def _variable(x):
@@ -44,8 +32,28 @@ def _inner(*inputs):
     return thread.state.transforms > 1 or any(type(x) is Tensor for x in leaves(inputs))
 
 
-def _plain(structure):
-    return map_leaves(raw, structure)
+def _depends(y, variables):
+    """Whether y depends on a tensor from outside, older than the variables, by closure or keyword.
+
+    Raises a TypeError if y is not made of numbers, as when a function forgets its ``return``.
+    """
+    for part in leaves(y):
+        kind = np.asarray(raw(part)).dtype if not hasattr(part, "dtype") else part.dtype
+        if kind.kind not in "fiu":
+            raise TypeError(
+                f"the function gave {type(part).__name__ if part is None else kind.name}, which "
+                "has no derivative; return a tensor of real numbers"
+            )
+    oldest = min((x.node.order for x in leaves(variables)), default=0)
+    nodes = [part.node for part in leaves(y) if type(part) is Tensor and part.node is not None]
+    return any(node.order < oldest for node in ancestors(nodes))
+
+
+def _given(result, tensors):
+    """Return a transform's result: tensors, under ``no_grad`` without their graph; or arrays."""
+    if tensors and thread.state.recording:
+        return result
+    return map_leaves(lambda t: Tensor(raw(t)) if tensors else raw(t), result)
 
 
 def _gradients(outputs, inputs, cotangents, create_graph, what="the cotangent"):
@@ -113,7 +121,7 @@ def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
     many = isinstance(argnums, (tuple, list))
 
     def value_and_gradient(*args, **kwargs):
-        with _transform():
+        with transform():
             inner = _inner(args)
             args = list(args)
             positions = argnums if many else [argnums]
@@ -125,9 +133,9 @@ def value_and_grad(f: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
                     )
                 args[i] = map_leaves(_variable, args[i])
             y = _scalar(f(*args, **kwargs))
+            inner = _depends(y, [args[i] for i in positions]) or inner
             gradient = _gradients([y], [args[i] for i in positions], [np.ones(())], inner)
-        result = (y, tuple(gradient) if many else gradient[0])
-        return result if inner else _plain(result)
+        return _given((y, tuple(gradient) if many else gradient[0]), inner)
 
     return value_and_gradient
 
@@ -166,18 +174,19 @@ def vjp(f: Callable, *inputs) -> tuple:
     >>> y, pullback(1.0)
     (array(6.), (array(3.), array(2.)))
     """
-    with _transform():
+    with transform():
         inner = _inner(inputs)
         variables = map_leaves(_variable, inputs)
         y = f(*variables)
+        inner = _depends(y, variables) or inner
 
     def pullback(cotangent):
-        with _transform():
+        with transform():
             nested = inner or _inner(cotangent)
             result = _gradients(y, variables, cotangent, nested)
-        return result if nested else _plain(result)
+        return _given(result, nested)
 
-    return (y if inner else _plain(y)), pullback
+    return _given(y, inner), pullback
 
 
 def jvp(f: Callable, x, v) -> tuple:
@@ -196,14 +205,15 @@ def jvp(f: Callable, x, v) -> tuple:
     >>> tm.func.jvp(np.square, 3.0, 1.0)
     (array(9.), array(6.))
     """
-    with _transform():
+    with transform():
         inner = _inner(x, v)
         x = map_leaves(_variable, x)
         y = f(x)
+        inner = _depends(y, x) or inner
         probe = map_leaves(lambda t: _variable(np.zeros_like(_data(t))), y)
         pulled = _gradients(y, x, probe, True)
         dy = _gradients(pulled, probe, v, inner, "v")
-    return (y, dy) if inner else (_plain(y), _plain(dy))
+    return _given((y, dy), inner)
 
 
 def _data(t):
@@ -221,12 +231,14 @@ def hvp(f: Callable, x, v):
     >>> tm.func.hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([6., 0.])
     """
-    with _transform():
+    with transform():
         inner = _inner(x, v)
         x = map_leaves(_variable, x)
-        gradient = _gradients(_scalar(f(x)), x, np.ones(()), True)
+        y = _scalar(f(x))
+        inner = _depends(y, x) or inner
+        gradient = _gradients(y, x, np.ones(()), True)
         product = _gradients(gradient, x, v, inner, "v")
-    return product if inner else _plain(product)
+    return _given(product, inner)
 
 
 def jacobian(f: Callable) -> Callable:
@@ -244,13 +256,14 @@ def jacobian(f: Callable) -> Callable:
     """
 
     def matrix(x):
-        with _transform():
+        with transform():
             inner = _inner(x)
             x = map_leaves(_variable, x)
             y = f(x)
+            inner = _depends(y, x) or inner
             blocks = [_rows(part, x, inner) for part in leaves(y)]
             result = rebuild(y, iter(blocks))
-        return result if inner else _plain(result)
+        return _given(result, inner)
 
     return matrix
 

@@ -101,9 +101,9 @@ def _walk_back(seeds, inputs, create_graph):
     keep = set(inputs)
     cotangents, owned = {}, set()
 
-    def add(node, g):
-        if g.shape != node.shape:
-            g = sum_to(g, node.shape)
+    def add(node, g, op=None, i=0):
+        if getattr(g, "shape", None) != node.shape:
+            g = _fitted(g, node, op, i)
         if g.dtype != node.dtype:
             g = g.astype(node.dtype)
         before = cotangents.get(node)
@@ -130,14 +130,28 @@ def _walk_back(seeds, inputs, create_graph):
         op, parents = node.op, needed_parents[node]
         known = op.known(node, g, parents, create_graph)
         if op.joint:
-            for parent, of_parent in zip(parents, op.vjps[0](*op.picks[0](known))):
+            for i, (parent, g) in enumerate(zip(parents, op.vjps[0](*op.picks[0](known)))):
                 if parent is not None:
-                    add(parent, of_parent)
+                    add(parent, g, op, i)
             continue
-        for parent, vjp, pick in zip(parents, op.vjps, op.picks):
+        for i, parent, vjp, pick in zip(itertools.count(), parents, op.vjps, op.picks):
             if parent is not None and vjp is not None:
-                add(parent, vjp(*pick(known)))
+                add(parent, vjp(*pick(known)), op, i)
     return cotangents
+
+
+def _fitted(g, node, op, i):
+    """Return the cotangent of an argument summed down to its shape, or say why that cannot be."""
+    shape, wanted = getattr(g, "shape", None), node.shape
+    if shape is not None and len(shape) >= len(wanted):
+        last = shape[len(shape) - len(wanted) :]
+        if last == wanted or all(n in (1, m) for n, m in zip(wanted, last)):
+            return sum_to(g, wanted)
+    what = type(g).__name__ if shape is None else f"shape {shape}"
+    raise TypeError(
+        f"op {op.name!r}: its derivative for {op.names[min(i, len(op.names) - 1)]!r} gave {what}, "
+        f"but the cotangent of that argument needs shape {wanted}, or one broadcast from it"
+    )
 
 
 _by_age = attrgetter("order")

@@ -20,6 +20,7 @@ def implements(module, *functions):
 
 def _on_ufunc(self, ufunc, method, *inputs, **kwargs):
     plain = method == "__call__"
+    ufunc = getattr(np, ufunc.__name__, ufunc)  # array.clip calls a ufunc that np does not show
     name = f"np.{ufunc.__name__}" + ("" if plain else f".{method}")
     return _call(ufunc if plain else (ufunc, method), ufunc, name, inputs, kwargs)
 
@@ -44,6 +45,11 @@ def _call(key, numpys, name, args, kwargs):
     if kwargs:
         ours = _keywords(function, numpys)
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
+        if kwargs.get("out") is not None:
+            raise TypeError(
+                f"{name} on a tensor does not take out=, which operators such as += stand for too, "
+                "since the derivative would be lost; make a new one, as in array = array + tensor"
+            )
         for key in kwargs:
             if key not in ours:
                 raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")

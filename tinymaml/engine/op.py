@@ -135,11 +135,22 @@ class Op:
             state.trace.append((self, args, static))
         if not wrapped:
             return y
+        if type(y) is Tensor:
+            raise TypeError(
+                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
+                "differentiated; name it among the arguments where the op is made, or pass an array"
+            )
         if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars; tensors hold arrays
             y = np.asarray(y)
         active &= self._differentiable
         if not active or not state.recording:
             return Tensor(y)
+        dtype = y.dtype
+        if dtype.kind != "f":
+            raise TypeError(
+                f"op {self.name!r} gave {dtype.name} from a tensor that requires a gradient, but "
+                "a derivative needs real floating-point numbers; use .detach() if none is needed"
+            )
         key = (active, len(args)) if self.starred else active
         keep_y, dropped = self._plans.get(key) or self._plan(key, active, len(args))
         if dropped:
@@ -149,7 +160,7 @@ class Op:
         if self.defaults:
             static = self.defaults | static
         kept = y if keep_y else None
-        node = Node(self, parents, args, static, kept, saved, y.shape, y.dtype, state.in_derivative)
+        node = Node(self, parents, args, static, kept, saved, y.shape, dtype, state.in_derivative)
         return Tensor(y, node)
 
     def _bind(self, args, static):
@@ -204,6 +215,11 @@ def _with_keywords(vjp, *values):
 def _picker(places):
     """Return a function that gives the items at ``places`` as a tuple, also if it is one alone."""
     return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+
+
+def _tensor_among(static):
+    found = [name for name, value in static.items() if type(value) is Tensor]
+    return f"its keyword {found[0]!r}" if found else "what its forward captures"
 
 
 def _shape_alone(a):
@@ -278,6 +294,10 @@ def op(
         raise TypeError(
             "op takes the names of the arguments after the forward, as in "
             "op(np.multiply, 'a b', lambda g, b: g * b, lambda g, a: g * a)"
+        )
+    if not vjps and not joint:
+        raise TypeError(
+            "op has no derivatives; give one for each argument, None where there is none, or joint="
         )
     made = Op(forward, names, vjps, name, joint)
     table[made.name] = made

@@ -216,6 +216,12 @@ class Tensor:
         return bool(self.data)
 
     def __float__(self):
+        if self.node is not None and thread.state.transforms:
+            raise TypeError(
+                "a tensor that is being differentiated does not turn into a number by itself, as "
+                "float(t), math.sin(t), array[0] = t or array.fill(t) want, since its derivative "
+                "would be lost; use NumPy's functions, or call .item() if that is what you want"
+            )
         return float(self.item())
 
     def __int__(self):
@@ -241,7 +247,8 @@ class Tensor:
         if self.node is not None:
             raise TypeError(
                 "a tensor that requires a gradient does not turn into a NumPy array by itself, "
-                "since its derivative would be lost; call .numpy() if that is what you want"
+                "since its derivative would be lost; join a list of tensors with np.stack, or call "
+                ".numpy() if that is what you want"
             )
         host = self.numpy()
         return np.array(host, dtype=dtype) if copy else np.asarray(host, dtype=dtype)
@@ -295,6 +302,20 @@ def leaf(array):
 def raw(x):
     """Return the array of a tensor, and anything else as it is."""
     return x.data if type(x) is Tensor else x
+
+
+@contextmanager
+def transform():
+    """Record inside a ``with`` block what is being differentiated, in this thread."""
+    state = thread.state
+    before = state.recording, state.in_derivative
+    state.recording, state.in_derivative = True, False
+    state.transforms += 1
+    try:
+        yield
+    finally:
+        state.transforms -= 1
+        state.recording, state.in_derivative = before
 
 
 @contextmanager

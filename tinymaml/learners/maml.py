@@ -22,8 +22,8 @@ import numpy as np
 from ..engine.backend import array_module
 from ..engine.grad import grad
 from ..engine.ops import descend
-from ..engine.ops.shape import broadcast_to
-from ..engine.tensor import Tensor, raw, recording, tensor, thread
+from ..engine.ops.shape import astype, broadcast_to
+from ..engine.tensor import Tensor, raw, tensor, thread, transform
 from ..nn import Layer
 from ..parallel.chunks import gradient_by_chunks
 from ..tasks import Batch, Task
@@ -87,11 +87,15 @@ def adapt(
     support = _on_backend_of(params, support)
     theta = {name: _differentiable(p) for name, p in params.items()}
     params = {name: p for name, p in theta.items() if name in lr}
-    with recording(True):
+    with transform():
         for _ in range(steps):
-            gradient = grad(
-                loss(theta | params, *support).sum(), params, create_graph=not first_order
-            )
+            values = _values(loss(theta | params, *support))
+            gradient = grad(values.sum(), params, create_graph=not first_order, allow_unused=True)
+            if unused := [name for name, g in gradient.items() if g is None]:
+                raise ValueError(
+                    f"the loss does not depend on parameter {unused[0]!r}; leave it out of params, "
+                    "or give it the rate 0"
+                )
             params = {name: descend(p, gradient[name], lr[name]) for name, p in params.items()}
     adapted = theta | params
     return adapted if thread.state.recording else {name: p.detach() for name, p in adapted.items()}
@@ -133,7 +137,7 @@ def meta_loss(
     >>> value = tm.maml.meta_loss(loss, params, tm.Task(batch, batch), lr=0.01)
     >>> gradient = tm.grad(value, params)
     """
-    tasks = Task(*[_on_backend_of(params, batch) for batch in tasks])
+    tasks = Task(*[_on_backend_of(params, Batch(*batch)) for batch in tasks])
     n_tasks = len(tasks.support.x)
     lengths = [len(a) for batch in tasks for a in batch]
     if lengths != [n_tasks] * 4:
@@ -143,7 +147,7 @@ def meta_loss(
         )
     params = per_task(params, n_tasks)
     adapted = adapt(loss, params, tasks.support, lr=lr, steps=steps, first_order=first_order)
-    values = loss(adapted, *tasks.query)
+    values = _values(loss(adapted, *tasks.query))
     if values.shape != (n_tasks,):
         raise ValueError(
             f"the loss gave shape {values.shape} for {n_tasks} tasks; it must give one value per "
@@ -252,20 +256,48 @@ class MAML(GradientLearner):
             yield (params := adapt(self.task_loss, params, support, lr=self.lr, first_order=True))
 
 
+def _values(values):
+    """Return what a loss gave, or say that it is not a tensor."""
+    if type(values) is not Tensor:
+        raise TypeError(
+            f"the loss gave {type(values).__name__}, but it must return a tensor made of the "
+            "parameters, one value per task"
+        )
+    return values
+
+
 def _rate_of_each(lr, params):
     """Return the rate of every parameter that is adapted, which leaves out those of rate 0."""
     rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
+    if not params:
+        raise ValueError("params is empty, so there is nothing to adapt; give a dict of tensors")
     if rates.keys() != params.keys():
         raise ValueError(
             f"lr has rates for {', '.join(rates) or 'nothing'}, but the parameters are "
             f"{', '.join(params)}; give one for each (0 for those that stay)"
         )
-    # float() because a NumPy number would promote float32; a learned rate is a tensor
-    rates = {n: float(rate) if isinstance(rate, Real) else rate for n, rate in rates.items()}
-    numbers = {n: rate for n, rate in rates.items() if isinstance(rate, float)}
-    if wrong := [rate for rate in numbers.values() if not rate >= 0]:
+    numbers = [rate for rate in rates.values() if isinstance(rate, Real)]
+    if wrong := [rate for rate in numbers if not rate >= 0]:
         raise ValueError(f"the inner rate is {wrong[0]}; give 0 or more")
-    return {n: rate for n, rate in rates.items() if numbers.get(n) != 0}
+    return {
+        name: _rate(name, rate, params[name])
+        for name, rate in rates.items()
+        if not (isinstance(rate, Real) and rate == 0)
+    }
+
+
+def _rate(name, rate, p):
+    """Return a rate that leaves its parameter the shape and dtype it has."""
+    if isinstance(rate, Real):
+        return float(rate)  # a NumPy number would promote float32
+    rate = rate if type(rate) is Tensor else tensor(rate)  # a learned rate is a tensor
+    shape, start = np.shape(raw(p)), np.ndim(raw(p)) - rate.ndim
+    if start < 0 or any(n not in (1, m) for n, m in zip(rate.shape, shape[start:])):
+        raise ValueError(
+            f"the inner rate of {name!r} has shape {rate.shape}, but its parameter has {shape}; "
+            "give one number, or an array that broadcasts to that"
+        )
+    return astype(rate, raw(p).dtype) if hasattr(raw(p), "dtype") else rate
 
 
 def _differentiable(p):

@@ -19,17 +19,46 @@ negative = op(np.negative, "x", lambda g: -g)
 add = op(np.add, "a b", lambda g: g, lambda g: g)
 subtract = op(np.subtract, "a b", lambda g: g, lambda g: -g)
 multiply = op(np.multiply, "a b", lambda g, b: g * b, lambda g, a: g * a)
-divide = op(np.divide, "a b", lambda g, b: g / b, lambda g, y, b: -g * y / b)
-reciprocal = op(np.reciprocal, "x", lambda g, y: -g * y * y)
+divide = op(np.divide, "a b", lambda g, b: _over(g, b), lambda g, a, b: -_over(_over(g * a, b), b))
+reciprocal = op(np.reciprocal, "x", lambda g, x: -_over(_over(g, x), x))
 square = op(np.square, "x", lambda g, x: g * 2 * x)
-sqrt = op(np.sqrt, "x", lambda g, y: g / (2 * y))
-cbrt = op(np.cbrt, "x", lambda g, y: g / (3 * y * y))
+sqrt = op(np.sqrt, "x", lambda g, y: _over(g, 2 * y))
+cbrt = op(np.cbrt, "x", lambda g, y: _over(g, 3 * y * y))
+
+# What a mask has cut off stays out where its derivative is infinite: 0 * inf and 0 / 0 are NaN.
+ratio = op(
+    lambda a, b: a / np.where(a == 0, 1, b),
+    "a b",
+    lambda g, b: ratio(g, b),
+    lambda g, a, b: -ratio(ratio(g * a, b), b),
+    name="ratio",
+)
+
+
+def _over(g, b):
+    """g / b, and 0 where g is 0, whatever b is."""
+    return g / b if type(b) in (int, float) else ratio(g, b)
+
+
+_BITS = {size: np.dtype(f"i{size}") for size in (2, 4, 8)}
+
+
+def _keep(x, chosen):
+    # np.where is several times slower on a mask without a pattern: it has to guess every branch
+    bits = _BITS.get(x.itemsize)
+    if bits is None or not isinstance(x, np.ndarray):
+        return np.where(chosen, x, 0)
+    return (x.view(bits) * chosen).view(x.dtype)  # inf * 0 is NaN, but its bits * 0 are those of 0
+
+
+#: x where ``by``, of the same shape, is positive, and 0 elsewhere.
+keep = op(lambda x, by: _keep(x, by > 0), "x by", lambda g, by: keep(g, by), None, name="keep")
 
 
 def _power_base(g, a, b):
     """b a^(b-1), and 0 where a = b = 0: there a^(b-1) is infinite."""
     if isinstance(b, (int, float, np.number)):
-        return g * (b * a ** (b - 1)) if b else g * 0
+        return g * (b * a ** (b - 1)) if b else _nothing(g)
     return g * b * a ** where((a == 0) & (b == 0), 1, b - 1)
 
 
@@ -46,10 +75,10 @@ power = op(np.power, "a b", _power_base, _power_exponent)
 exp = op(np.exp, "x", lambda g, y: g * y)
 exp2 = op(np.exp2, "x", lambda g, y: g * y * LN2)
 expm1 = op(np.expm1, "x", lambda g, y: g * (y + 1))
-log = op(np.log, "x", lambda g, x: g / x)
-log2 = op(np.log2, "x", lambda g, x: g / (x * LN2))
-log10 = op(np.log10, "x", lambda g, x: g / (x * LN10))
-log1p = op(np.log1p, "x", lambda g, x: g / (1 + x))
+log = op(np.log, "x", lambda g, x: _over(g, x))
+log2 = op(np.log2, "x", lambda g, x: _over(g, x * LN2))
+log10 = op(np.log10, "x", lambda g, x: _over(g, x * LN10))
+log1p = op(np.log1p, "x", lambda g, x: _over(g, 1 + x))
 logaddexp = op(np.logaddexp, "a b", lambda g, y, a: g * exp(a - y), lambda g, y, b: g * exp(b - y))
 
 # Trigonometry
@@ -71,15 +100,20 @@ tanh = op(np.tanh, "x", lambda g, y: g * (1 - y * y))
 arcsinh = op(np.arcsinh, "x", lambda g, x: g / sqrt(x * x + 1))
 arccosh = op(np.arccosh, "x", lambda g, x: g / sqrt(x * x - 1))
 arctanh = op(np.arctanh, "x", lambda g, x: g / (1 - x * x))
-hypot = op(np.hypot, "a b", lambda g, y, a: g * a / y, lambda g, y, b: g * b / y)
+hypot = op(np.hypot, "a b", lambda g, y, a: _over(g * a, y), lambda g, y, b: _over(g * b, y))
+
 
 # Steps: the derivative is zero wherever there is one.
-sign = op(np.sign, "x", lambda g: g * 0)
-floor = op(np.floor, "x", lambda g: g * 0)
-ceil = op(np.ceil, "x", lambda g: g * 0)
-trunc = op(np.trunc, "x", lambda g: g * 0)
-rint = op(np.rint, "x", lambda g: g * 0)
-round = op(lambda x, decimals=0: np.round(x, decimals), "x", lambda g: g * 0, name="round")
+def _nothing(g):
+    return keep(g, np.zeros_like(g))  # rather than g * 0, which is NaN if g is infinite
+
+
+sign = op(np.sign, "x", _nothing)
+floor = op(np.floor, "x", _nothing)
+ceil = op(np.ceil, "x", _nothing)
+trunc = op(np.trunc, "x", _nothing)
+rint = op(np.rint, "x", _nothing)
+round = op(lambda x, decimals=0: np.round(x, decimals), "x", _nothing, name="round")
 
 # Choices between arguments
 absolute = op(np.absolute, "x", lambda g, x: g * sign(x))
@@ -87,7 +121,7 @@ absolute = op(np.absolute, "x", lambda g, x: g * sign(x))
 
 def _share(g, chosen, other):
     """The part of g for the argument where ``chosen``; half of it in a tie."""
-    return g * (0.5 * ((chosen >= other).astype(g.dtype) + (chosen > other).astype(g.dtype)))
+    return where(chosen > other, g, where(chosen == other, 0.5 * g, 0))
 
 
 maximum = op(np.maximum, "a b", lambda g, a, b: _share(g, a, b), lambda g, a, b: _share(g, b, a))
@@ -109,7 +143,7 @@ def _sigmoid(x):
 
 
 sigmoid = op(_sigmoid, "x", lambda g, y: g * y * (1 - y))
-relu = op(lambda x: np.maximum(x, 0), "x", lambda g, y: g * (y > 0), name="relu")
+relu = op(lambda x: np.maximum(x, 0), "x", lambda g, y: keep(g, y), name="relu")
 softplus = op(lambda x: np.logaddexp(x, 0), "x", lambda g, x: g * sigmoid(x), name="softplus")
 
 # Not differentiable: the result is a tensor that requires no gradient.

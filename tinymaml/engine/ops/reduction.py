@@ -78,8 +78,9 @@ def _prod_vjp(g, x, axis):
 
 def _extremum_vjp(g, y, x, axis):
     """The largest (smallest) element takes the cotangent; equal ones share it in equal parts."""
-    ties = (x == _spread(y, x, axis)).astype(x.dtype)
-    return _spread(g, x, axis) * (ties / sum(ties, axis=axis, keepdims=True))
+    ties = x == _spread(y, x, axis)
+    share = _spread(g, x, axis) / sum(ties.astype(x.dtype), axis=axis, keepdims=True)
+    return where(ties, share, 0)
 
 
 sum = _reduction(
@@ -143,13 +144,14 @@ def _log_softmax(x, axis=-1):
     >>> log_softmax(np.array([0.0, 0.0])).round(3)
     array([-0.693, -0.693])
     """
-    return x - _logsumexp(x, axis, keepdims=True)
+    x = x - x.max(axis=axis, keepdims=True)  # first of all, lest small differences cancel
+    return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
 
 
 logsumexp = op(
     _logsumexp,
     "x",
-    lambda g, y, x, axis: _spread(g, x, axis) * exp(x - _spread(y, x, axis)),
+    lambda g, x, axis: _spread(g, x, axis) * softmax(x, axis=axis),
 )
 softmax = op(_softmax, "x", lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
 log_softmax = op(

@@ -230,7 +230,7 @@ def astype(x, dtype):
     dtype = np.dtype(dtype)
     if dtype == x.dtype:
         return x
-    return (_astype if dtype.kind == "f" else _as_integers)(x, dtype=dtype)
+    return (_astype if dtype.kind in "fc" else _as_integers)(x, dtype=dtype)
 
 
 def concatenate(arrays, axis=0):
@@ -359,7 +359,7 @@ def select(condlist, choicelist, default=0):
 zeros_like = op(np.zeros_like, "x", None)
 ones_like = op(np.ones_like, "x", None)
 empty_like = op(np.empty_like, "x", None)
-full_like = op(np.full_like, "x value", None, None)
+full_like = op(np.full_like, "x value", None, lambda g: g)
 
 
 def array_equal(a, b, equal_nan=False):

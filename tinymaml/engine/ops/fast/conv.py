@@ -9,6 +9,7 @@ import numpy as np
 from ...backend import array_module
 from ...op import op
 from ..conv import arguments, out_size, three_ops
+from ..elementwise import _keep
 from .blocks import blocks, task_axis
 
 #: Bytes of patches laid out at once: within a core's share of the cache, yet large matrices.
@@ -209,9 +210,9 @@ def _max_pool2d(x, size: int = 2):
 def _max_pool2d_gather(x, index, image, size):
     """Return the element of each window that ``index`` names."""
     first, *rest = _windows(x, size)
-    y = first * (index == 0)
+    y = _keep(first, index == 0)
     for k, part in enumerate(rest, 1):
-        y += part * (index == k)
+        y += _keep(part, index == k)
     return y
 
 
@@ -221,7 +222,7 @@ def _max_pool2d_scatter(h, index, image, size):
     make = np.empty if whole else np.zeros  # what does not fill a window gets no gradient
     y = make((*h.shape[:-3], *image, h.shape[-1]), h.dtype, like=h)
     for k, part in enumerate(_windows(y, size)):
-        np.multiply(h, index == k, out=part)
+        part[...] = _keep(h, index == k)
     return y
 
 

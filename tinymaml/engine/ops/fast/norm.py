@@ -228,8 +228,10 @@ _batch_norm = op(_forward, "x gamma beta *(moments)", joint=_vjp, name="batch_no
 _sums = op(_sums_forward, "h x (moments)", joint=_sums_vjp, name="batch_norm_sums")
 _grad = op(_grad_forward, "h x gamma (sums) (moments)", joint=_grad_vjp, name="batch_norm_grad")
 # These run only where nothing is recorded, so they need no derivatives.
-_products = op(_products_forward, "*arrays", name="batch_norm_products")
-_second = op(_second_forward, "*arrays", name="batch_norm_second")
+_products = op(_products_forward, "u h x sums moments", *[None] * 5, name="batch_norm_products")
+_second = op(
+    _second_forward, "u h x gamma products sums moments", *[None] * 7, name="batch_norm_second"
+)
 
 
 def batch_norm(x, gamma, beta, eps: float = 1e-5):
