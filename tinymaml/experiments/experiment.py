@@ -2,19 +2,18 @@
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ..engine.backend import asarray
-from ..errors import UserError
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
 from ..tasks import Batch, Task
-from .evaluation import score_tasks, summarise
 from .methods import Method
-from .problem import Problem, Trial
+from .problem import Problem
 from .schedule import Schedule
 
 
@@ -22,7 +21,7 @@ from .schedule import Schedule
 class Experiment:
     """How something is learned (method), what (problem), and how long and fast (schedule).
 
-    The options of the three are the settings of a run: their names differ.
+    The options of the three, whose names all differ, are the settings of a run.
 
     Examples
     --------
@@ -36,13 +35,6 @@ class Experiment:
     problem: Problem
     schedule: Schedule
 
-    def __post_init__(self):
-        if (ways := getattr(self.problem, "train_way", 0)) and not self.method.any_way:
-            raise UserError(
-                f"--train-way is {ways}, but {self.label} trains with as many classes as it "
-                "is tested with; leave it out"
-            )
-
     @property
     def parts(self) -> tuple:
         return self.problem, self.method, self.schedule
@@ -53,12 +45,14 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """How tables call the method."""
+        """The method's name in tables."""
         return self.method.label(self.problem)
 
     def options(self) -> dict:
-        """Return the settings by name: dataclass fields, whose metadata hold their help."""
-        return {f.name: f for part in self.parts for f in fields(part) if "help" in f.metadata}
+        """Return the settings by name: dataclass fields, whose metadata hold the help texts."""
+        found = {f.name: f for part in self.parts for f in fields(part) if "help" in f.metadata}
+        without = {*self.method.without, *self.problem.without}
+        return {name: field for name, field in found.items() if name not in without}
 
     def config(self) -> dict:
         """Return the values of the settings by name."""
@@ -66,11 +60,11 @@ class Experiment:
         return {name: values[name] for name in self.options()}
 
     def replace(self, **settings) -> "Experiment":
-        """Return the experiment with other settings; TypeError if there is none of a name."""
+        """Return the experiment with other settings; TypeError if a name is unknown."""
         changed = []
         for part in (self.method, self.problem, self.schedule):
-            own = [f.name for f in fields(part) if f.name in settings]
-            changed.append(replace(part, **{name: settings.pop(name) for name in own}))
+            own = {f.name: settings.pop(f.name) for f in fields(part) if f.name in settings}
+            changed.append(replace(part, **own))
         if settings:
             raise TypeError(f"{next(iter(settings))!r} is not a setting of this experiment")
         return Experiment(*changed)
@@ -92,8 +86,8 @@ class Experiment:
     def gradient(self, params: dict, tasks: Task) -> tuple:
         """Return the objective on a batch of tasks and its gradient, clipped if the schedule says.
 
-        The authors clip the gradient of a loss that is summed over the query and divided by K; on
-        the mean over the query the limit is that much smaller.
+        The authors clip the gradient of a loss that is summed over the query and divided by K. Our
+        loss is the mean over the query, and the limit is smaller by the same factor.
         """
         tasks = Task(*[Batch(*map(asarray, batch)) for batch in tasks])
         chunk = self.problem.chunk
@@ -106,21 +100,20 @@ class Experiment:
     def validate(self, params: dict) -> tuple[float, int]:
         """Return the mean score on validation tasks, always the same, and how many diverged."""
         trial = self.method.validation(self.problem, params, self.schedule)
-        curve = self._score(trial, "val", self.schedule.validation_tasks)
+        curve = trial.score("val", self.schedule.rng("val"), self.schedule.validation_tasks)
         return curve["mean"][-1], curve["diverged"][-1]
 
     def test(self, params: dict, n_tasks: int, progress: bool = False) -> dict:
         """Return the test results: a protocol sentence, curves, and rows for a report."""
         trials = list(self.method.trials(self.problem, params, self.schedule))
         curves, rows = {}, []
-        with tqdm(
-            total=n_tasks * len(trials), desc="test", unit="task", disable=not progress, leave=False
-        ) as bar:
+        shown = {"desc": "test", "unit": "task", "leave": False, "disable": not progress}
+        with tqdm(total=n_tasks * len(trials), **shown) as bar:
             for trial in trials:
-                curve = self._score(trial, "test", n_tasks, bar)
+                curve = trial.score("test", self.schedule.rng("test"), n_tasks, bar)
                 rows += [_row(trial, curve, step) for step in trial.rows]
                 if trial.curve:
-                    curves[trial.setting] = curve
+                    curves[trial.problem.setting] = curve
         return {
             "protocol": self.method.protocol(self.problem, trials, rows, n_tasks, self.schedule),
             "metric": self.problem.metric,
@@ -129,36 +122,22 @@ class Experiment:
             "rows": rows,
         }
 
-    def figures(self, run, params: dict, results: dict) -> list:
-        """Draw the run's figures; returns their paths."""
+    def figures(self, run, params: dict, results: dict) -> list[Path]:
+        """Draw the run's figures, and return their paths."""
         drawn, rows, metric = [], run.read_metrics(), self.problem.metric
         if rows:
             drawn.append(run / "learning_curve.png")
             plots.save(drawn[-1], lambda axes: plots.learning_curve(rows, metric, ax=axes[0]))
         if curves := {k: c for k, c in results["curves"].items() if len(c["mean"]) > 1}:
             drawn.append(run / "adaptation.png")
-            plots.save(
-                drawn[-1],
-                lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0]),
-            )
+            draw = lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0])
+            plots.save(drawn[-1], draw)
         return drawn + self.problem.figures(run, self.method, params, self.schedule.rng)
-
-    def _score(self, trial: Trial, split: str, n_tasks: int, bar=None) -> dict:
-        problem = trial.problem
-        blocks = problem.blocks(split, self.schedule.rng(split), n_tasks)
-        options = {"steps": trial.steps, "chunk": problem.test_chunk, "bar": bar}
-        scores = score_tasks(trial.learner, trial.params, blocks, problem.score, **options)
-        return summarise(scores, problem.worst)
 
 
 def _row(trial, curve, step):
     """Return a row for the tables of a report: the score after some steps of adaptation."""
     at = list(trial.steps).index(step)
-    row = {
-        "data": trial.problem.data,
-        "method": trial.method,
-        "setting": trial.setting,
-        "steps": step,
-        "batch_norm": trial.batch_norm,
-    }
+    row = {"data": trial.problem.data, "method": trial.method, "setting": trial.problem.setting}
+    row |= {"steps": step, "batch_norm": trial.batch_norm}
     return row | {k: curve[k][at] for k in ("mean", "ci95", "diverged")} | {"tasks": curve["tasks"]}

@@ -34,14 +34,15 @@ IDENTITY = ("data", "method", "setting", "steps", "batch_norm", "tasks")  # of a
 SCORE = ("mean", "ci95", "diverged")  # of a row and, as lists, of a curve
 NEEDED = {"rows", "experiment", "settings", "seed", "trained_steps", "protocol", "metric", "curves"}
 ABOUT = """Paper: Finn, Abbeel &amp; Levine 2017, Model-Agnostic Meta-Learning for Fast Adaptation
-of Deep Networks, as printed. Ours: the runs at the end of this page, to which the numbers link. ±
-is a 95 % interval over test tasks. Runs that differ in their seed only are one entry: the mean over
-the seeds; ± (tasks) is the mean of their intervals, ± (seeds) the standard deviation of the means.
-Diverged tasks are counted and left out of the mean. † marks a training of fewer iterations than the
-experiment's own. Batch norm takes the statistics of all query images of a task together, as the
-paper's code does for MAML, or those of the support images, so that a query image is classified by
-itself; that is the nearest that we have to the running averages of the fine-tuning baseline which
-the paper quotes. A row that is taken in the other way says so."""
+of Deep Networks, as printed; ProtoNet and Reptile as their own papers print them, with other
+splits and numbers of test tasks. Ours: the runs at the end of this page, to which the numbers
+link. ± is a 95 % interval over test tasks. Runs that differ in their seed only are one entry: the
+mean over the seeds; ± (tasks) is the mean of their intervals, ± (seeds) the standard deviation of
+the means. Diverged tasks are counted and left out of the mean. † marks a training of fewer
+iterations than the experiment's own. Batch norm takes the statistics of all query images of a task
+together, as the paper's code does for MAML, or those of the support images, so that a query image
+is classified by itself; that is the nearest that we have to the running averages of the fine-
+tuning baseline which the paper quotes. A row that is taken in the other way says so."""
 # Whatever a run's files hold: no script is run, and nothing is loaded.
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Results beside the paper's</title>
@@ -121,11 +122,6 @@ def report(folders: list[str | Path], out: str | Path) -> list[Path]:
     return list(pages)
 
 
-def _preset(name):
-    """Return the settings of an experiment as it comes, none if it is not of this package."""
-    return EXPERIMENTS[name].config() if name in EXPERIMENTS else {}
-
-
 def _results(run):
     """Return the test results of a run."""
     results = run.read_json("results.json")
@@ -140,8 +136,8 @@ def _recipe(results):
 
     Runs of earlier versions hold settings that their experiment no longer has.
     """
-    usual = _preset(results["experiment"])
-    words = [results["experiment"]]
+    name = results["experiment"]  # runs of other versions may be of others
+    usual, words = EXPERIMENTS[name].config() if name in EXPERIMENTS else {}, [name]
     for key, value in (results["settings"] | {"steps": results["trained_steps"]}).items():
         if key in usual and key != "seed" and value is not False and value != usual[key]:
             words += [flag(key)] if value is True else [flag(key), str(value)]
@@ -228,7 +224,7 @@ def _page(entries, untested, out):
 
 def _tables(data, entries):
     """Return the blocks about one data set: the paper's table, what is not in it, and notes."""
-    printed = paper.TABLES.get(data, {})
+    printed = paper.TABLES.get(data, {}) | paper.ELSEWHERE.get(data, {})
     theirs = list(dict.fromkeys(column for row in printed.values() for column in row))
     cells = {}  # by label and column the entries, with the numbers of their rows
     labels = {method: {method} for method in printed}  # by method
@@ -353,8 +349,7 @@ def _all_sinusoids(entries, out):
     def draw(axes):
         for ax, (label, curves) in zip(axes, panels.items()):
             plots.method_curves(curves, label, "mean squared error", ax=ax)
-        handles = axes[0].get_legend_handles_labels()
-        axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
+        plots.shared_legend(axes)
 
     path = out / "sinusoid-methods.png"
     plots.save(path, draw, width=4 * len(panels), height=4, panels=(1, len(panels)))

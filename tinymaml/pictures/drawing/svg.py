@@ -32,10 +32,10 @@ class Box(Place):
         In bold, above the ``lines``; may be empty.
     lines : list of str
     full : str
-        All there is to say, for who points at the box.
+        Everything about it, for a reader who points at the box.
     output : bool
     count : int
-        Of the tensors that it stands for; it has a shadow if there are several.
+        Of the tensors that it stands for; a box of several has a shadow.
     ordered : bool
         Whether its arguments have an order, from left to right.
 
@@ -54,30 +54,24 @@ class Box(Place):
         self.sources = []
 
 
-def render(boxes, caption):
+def render(boxes: list[Box], caption: str) -> str:
     """Return the SVG of boxes, each of which comes after its sources."""
     rows = place(boxes)
     graph_width = max(p.x + p.width / 2 for row in rows for p in row)
     width = max(graph_width + 2 * MARGIN, NARROWEST)
     legend, height = _legend(boxes, caption, max(b.bottom for b in boxes) + 2 * MARGIN, width)
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-            f'viewBox="0 0 {width:.0f} {height:.0f}" font-size="12" '
-            'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace">',
-            f"<title>{escape(caption)}</title>",
-            # a ground of its own, so that it can be read on a dark page
-            f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8" '
-            'fill="#ffffff" stroke="#d0d0d0"/>',
-            '<g text-anchor="middle" '
-            f'transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">',
-            *_edges(rows),
-            *map(_box, boxes),
-            "</g>",
-            *legend,
-            "</svg>",
-        ]
-    )
+    parts = "\n".join([*_edges(rows), *map(_box, boxes), "</g>", *legend])
+    # the first rectangle is a ground of its own, so that it can be read on a dark page
+    return f"""\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" \
+viewBox="0 0 {width:.0f} {height:.0f}" font-size="12" \
+font-family="DejaVu Sans Mono, Menlo, Consolas, monospace">
+<title>{escape(caption)}</title>
+<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8" \
+fill="#ffffff" stroke="#d0d0d0"/>
+<g text-anchor="middle" transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">
+{parts}
+</svg>"""
 
 
 def _edges(rows):
@@ -157,7 +151,7 @@ def _width(text):
     return sum(2 if east_asian_width(c) in "WF" else 1 for c in text) * CHARACTER
 
 
-def escape(text):
+def escape(text: str) -> str:
     """Escape text for XML, which has no control characters.
 
     Examples
