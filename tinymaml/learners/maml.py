@@ -276,14 +276,11 @@ def _rate_of_each(lr, params):
             f"lr has rates for {', '.join(rates) or 'nothing'}, but the parameters are "
             f"{', '.join(params)}; give one for each (0 for those that stay)"
         )
-    numbers = [rate for rate in rates.values() if isinstance(rate, Real)]
-    if wrong := [rate for rate in numbers if not rate >= 0]:
+    rates = {name: _rate(name, rate, params[name]) for name, rate in rates.items()}
+    numbers = {name: rate for name, rate in rates.items() if isinstance(rate, float)}
+    if wrong := [rate for rate in numbers.values() if not rate >= 0]:
         raise ValueError(f"the inner rate is {wrong[0]}; give 0 or more")
-    return {
-        name: _rate(name, rate, params[name])
-        for name, rate in rates.items()
-        if not (isinstance(rate, Real) and rate == 0)
-    }
+    return {name: rate for name, rate in rates.items() if numbers.get(name) != 0}
 
 
 def _rate(name, rate, p):
