@@ -15,7 +15,7 @@ from tinymaml.experiments import EXPERIMENTS, Experiment, Schedule, from_config,
 from tinymaml.experiments.classification import TrainingBatches
 from tinymaml.experiments.evaluation import score_tasks
 from tinymaml.experiments.runs import Run
-from tinymaml.experiments.sinusoid import InformedSinusoids
+from tinymaml.experiments.sinusoid import InformedSinusoids, Sinusoids
 from tinymaml.experiments.tables import table
 from tinymaml.tasks import Batch, Task
 
@@ -217,6 +217,15 @@ def test_other_splits_of_omniglot_are_not_beside_the_paper():
     problem = EXPERIMENTS["omniglot"].problem
     assert problem.printed("MAML") == "98.7 +- 0.4 %"
     assert problem.replace(split="lake").printed("MAML") == ""
+
+
+def test_other_regressions_are_not_beside_the_paper():
+    class Others(Sinusoids):
+        data = "others"
+
+    assert Sinusoids().printed("MAML") and Others().printed("MAML") == ""
+    experiment = Experiment(EXPERIMENTS["sinusoid"].method, Others(), Schedule())
+    assert experiment.test(experiment.init(), 2)["paper"] == {}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

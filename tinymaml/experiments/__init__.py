@@ -6,7 +6,10 @@ An experiment is composed of a method (how something is learned), a problem (wha
 
 from .classification import MiniImageNet, Omniglot, OmniglotMLP
 from .experiment import Experiment
+from .methods import Method
 from .presets import EXPERIMENTS, OF_THE_TEST, from_config
+from .problem import Problem
+from .runs import Run
 from .schedule import Schedule, flag
 from .sinusoid import Sinusoids
 
@@ -14,9 +17,12 @@ __all__ = [
     "EXPERIMENTS",
     "OF_THE_TEST",
     "Experiment",
+    "Method",
     "MiniImageNet",
     "Omniglot",
     "OmniglotMLP",
+    "Problem",
+    "Run",
     "Schedule",
     "Sinusoids",
     "flag",

@@ -85,7 +85,7 @@ class Classification(Problem):
         }
 
     @staticmethod
-    def score(logits, y):
+    def score(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the share of right answers in each task; NaN if a logit is not finite."""
         right = (logits.argmax(-1) == y).mean(-1)
         return np.where(np.isfinite(logits).all((-2, -1)), right, np.nan)
@@ -136,7 +136,7 @@ class Classification(Problem):
         value = paper.value(self.data, method, self.setting)
         return " +- ".join(f"{number:g}" for number in value or () if number) + " %" * bool(value)
 
-    def trials(self, method, params) -> Iterator[Trial]:
+    def trials(self, method, params: dict) -> Iterator[Trial]:
         """Yield the tests, on classes that training has not seen: transductive, then inductive."""
         last = method.test_steps
         common = (params, self, method.label(self))
@@ -207,13 +207,19 @@ class Omniglot(Classification):
         return 6 * self.chunk
 
     @cached_property
-    def model(self):
+    def model(self) -> nn.Layer:
         return nn.conv4(self.n_way)
 
     @cached_property
-    def body(self):
+    def body(self) -> nn.Layer:
         """The network of learners that compare images: four convolutions with max-pooling."""
         return nn.Sequential(*nn.conv4(2, downsample="pool", image_size=28).layers[:-1])
+
+    @cached_property
+    def flat_model(self):
+        """The network, whose last layer sees all 2 x 2 positions in place of their mean."""
+        layers = self.model.layers[:-2]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * 2 * 64, self.n_way))
 
     def download(self, data: str | None = None) -> str:
         """Download the characters to a folder, and return its path."""
@@ -233,7 +239,7 @@ class Omniglot(Classification):
         splits = omniglot.splits(omniglot.load(data, self.resize), self.split, data)
         return self.with_images(splits), str(omniglot.find(data).resolve())
 
-    def rotates(self, split):
+    def rotates(self, split: str) -> bool:
         """Return whether classes are turned; a split may have characters at fixed angles."""
         return self.split == "random" or (self.split == "lake" and split == "train")
 
@@ -251,9 +257,10 @@ class OmniglotMLP(Omniglot):
 
     suffix = ("no conv",)
     chunk = 16
+    flat_model = Problem.flat_model
 
     @cached_property
-    def model(self):
+    def model(self) -> nn.Layer:
         network = nn.mlp((784, 256, 128, 64, 64, self.n_way), batch_norm=True)
         return nn.Sequential(nn.Flatten(), *network.layers)
 
@@ -282,16 +289,16 @@ class MiniImageNet(Classification):
         """Title of the tables."""
         return (self.images and self.images.title) or "MiniImageNet"
 
-    def network(self, classes: int):
+    def network(self, classes: int) -> nn.Sequential:
         """Return the network with a last layer of some classes."""
         return nn.conv4(classes, 3, self.filters, downsample="pool", image_size=self.image_size)
 
     @cached_property
-    def model(self):
+    def model(self) -> nn.Layer:
         return self.network(self.n_way)
 
     @cached_property
-    def body(self):
+    def body(self) -> nn.Layer:
         """The network without its last layer."""
         return nn.Sequential(*self.network(2).layers[:-1])
 
@@ -325,7 +332,7 @@ class TrainingBatches:
         Images in a batch.
     """
 
-    def __init__(self, images, size: int):
+    def __init__(self, images: list[np.ndarray], size: int):
         self.images, self.size = images, size
         self.ends = np.cumsum([len(class_images) for class_images in images])
 
@@ -360,7 +367,7 @@ class AllClasses(MiniImageNet):
         return f"{self.data}, {self.n_way}-way 1-shot and 5-shot"
 
     @cached_property
-    def model(self):
+    def model(self) -> nn.Layer:
         return self.network(len(self.images.splits["train"]))
 
     def tasks(self, split):

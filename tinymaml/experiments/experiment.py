@@ -8,7 +8,6 @@ import numpy as np
 from tqdm import tqdm
 
 from ..engine.backend import asarray
-from ..errors import UserError
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
@@ -36,13 +35,6 @@ class Experiment:
     problem: Problem
     schedule: Schedule
 
-    def __post_init__(self):
-        if (ways := getattr(self.problem, "train_way", 0)) and not self.method.any_way:
-            raise UserError(
-                f"--train-way is {ways}, but {self.label} trains with as many classes as it "
-                "is tested with; leave it out"
-            )
-
     @property
     def parts(self) -> tuple:
         return self.problem, self.method, self.schedule
@@ -58,7 +50,9 @@ class Experiment:
 
     def options(self) -> dict:
         """Return the settings by name: dataclass fields, whose metadata hold the help texts."""
-        return {f.name: f for part in self.parts for f in fields(part) if "help" in f.metadata}
+        found = {f.name: f for part in self.parts for f in fields(part) if "help" in f.metadata}
+        without = {*self.method.without, *self.problem.without}
+        return {name: field for name, field in found.items() if name not in without}
 
     def config(self) -> dict:
         """Return the values of the settings by name."""
@@ -113,9 +107,8 @@ class Experiment:
         """Return the test results: a protocol sentence, curves, and rows for a report."""
         trials = list(self.method.trials(self.problem, params, self.schedule))
         curves, rows = {}, []
-        with tqdm(
-            total=n_tasks * len(trials), desc="test", unit="task", disable=not progress, leave=False
-        ) as bar:
+        shown = {"desc": "test", "unit": "task", "leave": False, "disable": not progress}
+        with tqdm(total=n_tasks * len(trials), **shown) as bar:
             for trial in trials:
                 curve = trial.score("test", self.schedule.rng("test"), n_tasks, bar)
                 rows += [_row(trial, curve, step) for step in trial.rows]
@@ -137,21 +130,14 @@ class Experiment:
             plots.save(drawn[-1], lambda axes: plots.learning_curve(rows, metric, ax=axes[0]))
         if curves := {k: c for k, c in results["curves"].items() if len(c["mean"]) > 1}:
             drawn.append(run / "adaptation.png")
-            plots.save(
-                drawn[-1],
-                lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0]),
-            )
+            draw = lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0])
+            plots.save(drawn[-1], draw)
         return drawn + self.problem.figures(run, self.method, params, self.schedule.rng)
 
 
 def _row(trial, curve, step):
     """Return a row for the tables of a report: the score after some steps of adaptation."""
     at = list(trial.steps).index(step)
-    row = {
-        "data": trial.problem.data,
-        "method": trial.method,
-        "setting": trial.problem.setting,
-        "steps": step,
-        "batch_norm": trial.batch_norm,
-    }
+    row = {"data": trial.problem.data, "method": trial.method, "setting": trial.problem.setting}
+    row |= {"steps": step, "batch_norm": trial.batch_norm}
     return row | {k: curve[k][at] for k in ("mean", "ci95", "diverged")} | {"tasks": curve["tasks"]}

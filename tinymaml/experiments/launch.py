@@ -123,6 +123,11 @@ def _resumed(run, name, settings):
                 "keeps its settings (only --steps may grow), so leave it out or start a new --out"
             )
     experiment = from_config(name, kept.config() | settings)
+    if kept.schedule.decay == "linear" and experiment.schedule.steps != kept.schedule.steps:
+        raise UserError(
+            f"--steps differs from the run's {kept.schedule.steps}, over which its learning rate "
+            "falls to 0; leave it out"
+        )
     if (steps := experiment.schedule.steps) < (done := run.steps_done()):
         raise UserError(f"--steps is {steps}, but {run.path} has done {done}; give more")
     return experiment
@@ -169,7 +174,8 @@ def _test(name, experiment, run, reached, test_tasks):
     run.write_json("results.json", results)
     print(table(experiment.problem, results))
     figures = experiment.figures(run, reached.params, results)
-    print(f"figures: {', '.join(map(str, figures))}")
+    if figures:
+        print(f"figures: {', '.join(map(str, figures))}")
 
 
 def _training(run):

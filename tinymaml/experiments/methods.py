@@ -11,7 +11,7 @@ from .. import learners, nn
 from ..engine.backend import asarray
 from ..engine.tensor import no_grad
 from .classification import QUERY, SUPPORT, TrainingBatches
-from .problem import Trial
+from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, option
 
 
@@ -20,9 +20,9 @@ class Method:
 
     name = ""  # in tables
     test_steps = 0  # of adaptation, at validation and test; for many methods an option
-    any_way = False  # whether it can train with more classes than it is tested with
+    without: tuple[str, ...] = ("train_way",)  # settings of a problem that have no meaning here
 
-    def learner(self, problem, inductive: bool = False) -> learners.Learner:
+    def learner(self, problem: Problem, inductive: bool = False) -> learners.Learner:
         """Return the learner for a problem.
 
         Parameters
@@ -33,19 +33,21 @@ class Method:
         """
         raise NotImplementedError
 
-    def label(self, problem) -> str:
+    def label(self, problem: Problem) -> str:
         """Return the name of the method on a problem in tables."""
         return ", ".join([self.name, *problem.suffix])
 
-    def validation(self, problem, params, schedule: Schedule) -> Trial:
+    def validation(self, problem: Problem, params: dict, schedule: Schedule) -> Trial:
         """Return what a validation scores."""
         return Trial(self.learner(problem), params, problem, self.name, [self.test_steps])
 
-    def trials(self, problem, params, schedule: Schedule) -> Iterator[Trial]:
+    def trials(self, problem: Problem, params: dict, schedule: Schedule) -> Iterator[Trial]:
         """Yield the parts of the test."""
         return problem.trials(self, params)
 
-    def protocol(self, problem, trials: list, rows: list, n_tasks: int, schedule) -> str:
+    def protocol(
+        self, problem: Problem, trials: list, rows: list, n_tasks: int, schedule: Schedule
+    ) -> str:
         """Return the sentence that says how it was tested."""
         return problem.protocol(trials, rows, n_tasks, schedule.seed)
 
@@ -54,8 +56,8 @@ class Method:
 class MAML(Method):
     """MAML, second order or first (Finn et al. 2017)."""
 
-    first_order: bool = option(False, "take inner gradients as constants")
-    inner_lr: float = option(0.01, "alpha of the paper")
+    first_order: bool = option(False, "first-order MAML: take inner gradients as constants")
+    inner_lr: float = option(0.01, "learning rate of the inner loop: alpha")
     inner_steps: int = option(1, "gradient steps of the inner loop in training; 0: none")
     test_steps: int = option(1, "gradient steps at test")
 
@@ -105,7 +107,7 @@ class ProtoNet(Method):
     """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
 
     name = "ProtoNet"
-    any_way = True
+    without = ()
 
     def learner(self, problem, inductive=False):
         return learners.ProtoNet(problem.body, inductive)
@@ -117,7 +119,7 @@ class Reptile(Method):
 
     inner_lr: float = option(1e-3, "learning rate of the inner optimiser, Adam with beta1 = 0")
     inner_steps: int = option(5, "steps of the inner optimiser in training")
-    inner_batch: int = option(10, "examples of each of these steps")
+    inner_batch: int = option(10, "examples of each step of the inner optimiser")
     test_steps: int = option(50, "steps of the inner optimiser at test")
 
     name = "Reptile"
@@ -128,7 +130,7 @@ class Reptile(Method):
 
     def learner(self, problem, inductive=False):
         settings = (self.inner_lr, self.inner_steps, self.inner_batch, self.test_steps)
-        return learners.Reptile(problem.model, problem.loss, *settings, inductive)
+        return learners.Reptile(problem.flat_model, problem.loss, *settings, inductive)
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,9 @@ class Baselines(Method):
             for inductive in (False, True):
                 yield self.fine_tuning(few, params, schedule, rate, inductive)
 
-    def fine_tuning(self, problem, params, schedule, rate: float, inductive: bool) -> Trial:
+    def fine_tuning(
+        self, problem: Problem, params: dict, schedule: Schedule, rate: float, inductive: bool
+    ) -> Trial:
         """Return the test of fine-tuning by a rate, from a fresh last layer."""
         model = problem.network(problem.n_way)
         fresh = model.init(schedule.rng("weights"))
@@ -183,7 +187,7 @@ class Baselines(Method):
         last, kind = [self.test_steps], SUPPORT if inductive else QUERY
         return Trial(learner, start, problem, "Fine-tuning", last, last, kind)
 
-    def tuned(self, problem, params, schedule) -> float:
+    def tuned(self, problem: Problem, params: dict, schedule: Schedule) -> float:
         """Return the rate that is best on validation tasks, by the support's statistics."""
 
         def accuracy(rate):

@@ -1,6 +1,6 @@
 """What all problems share: tasks to train, validate and test on, and how they are tested."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,11 +62,17 @@ class Problem:
     needs_data = False
     metric = ""
     suffix = ()  # of the method's name in tables
+    without: tuple[str, ...] = ()  # settings of a method that have no meaning here
     chunk: int | None = None  # tasks taken at once in training, all by default
     test_chunk = 100  # and at test
     block = 100  # tasks of a test in memory at once; which tasks are drawn depends on it
     worst = float("inf")  # a score above it, or one that is not a number, counts as diverged
     mean_scale = 1.0  # the authors' summed loss in units of our mean loss
+
+    @property
+    def flat_model(self):
+        """The network, with a last layer that sees all positions of an image."""
+        return self.model
 
     def replace(self, **changed) -> "Problem":
         """Return the same problem with other settings."""
@@ -82,6 +88,6 @@ class Problem:
         """Return a score with its interval as text, and how many tasks it leaves out."""
         return self.number(mean, half) + f" ({diverged} diverged)" * (diverged > 0)
 
-    def figures(self, run, method, params, rng) -> list[Path]:
+    def figures(self, run, method, params: dict, rng: Callable) -> list[Path]:
         """Draw the problem's own figures into a run's folder, and return their paths."""
         return []

@@ -34,14 +34,15 @@ IDENTITY = ("data", "method", "setting", "steps", "batch_norm", "tasks")  # of a
 SCORE = ("mean", "ci95", "diverged")  # of a row and, as lists, of a curve
 NEEDED = {"rows", "experiment", "settings", "seed", "trained_steps", "protocol", "metric", "curves"}
 ABOUT = """Paper: Finn, Abbeel &amp; Levine 2017, Model-Agnostic Meta-Learning for Fast Adaptation
-of Deep Networks, as printed. Ours: the runs at the end of this page, to which the numbers link. ±
-is a 95 % interval over test tasks. Runs that differ in their seed only are one entry: the mean over
-the seeds; ± (tasks) is the mean of their intervals, ± (seeds) the standard deviation of the means.
-Diverged tasks are counted and left out of the mean. † marks a training of fewer iterations than the
-experiment's own. Batch norm takes the statistics of all query images of a task together, as the
-paper's code does for MAML, or those of the support images, so that a query image is classified by
-itself; that is the nearest that we have to the running averages of the fine-tuning baseline which
-the paper quotes. A row that is taken in the other way says so."""
+of Deep Networks, as printed; ProtoNet and Reptile as their own papers print them, with other
+splits and numbers of test tasks. Ours: the runs at the end of this page, to which the numbers
+link. ± is a 95 % interval over test tasks. Runs that differ in their seed only are one entry: the
+mean over the seeds; ± (tasks) is the mean of their intervals, ± (seeds) the standard deviation of
+the means. Diverged tasks are counted and left out of the mean. † marks a training of fewer
+iterations than the experiment's own. Batch norm takes the statistics of all query images of a task
+together, as the paper's code does for MAML, or those of the support images, so that a query image
+is classified by itself; that is the nearest that we have to the running averages of the fine-
+tuning baseline which the paper quotes. A row that is taken in the other way says so."""
 # Whatever a run's files hold: no script is run, and nothing is loaded.
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Results beside the paper's</title>
@@ -223,7 +224,7 @@ def _page(entries, untested, out):
 
 def _tables(data, entries):
     """Return the blocks about one data set: the paper's table, what is not in it, and notes."""
-    printed = paper.TABLES.get(data, {})
+    printed = paper.TABLES.get(data, {}) | paper.ELSEWHERE.get(data, {})
     theirs = list(dict.fromkeys(column for row in printed.values() for column in row))
     cells = {}  # by label and column the entries, with the numbers of their rows
     labels = {method: {method} for method in printed}  # by method

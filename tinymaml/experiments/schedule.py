@@ -50,6 +50,9 @@ class Schedule:
 
     Parameters
     ----------
+    optimizer : {"adam", "sgd"}
+    decay : {"none", "linear", "halving"}
+        Of the learning rate: none, to 0 at the last step, or halved every 2,000 steps.
     log_every, validate_every, checkpoint_every : int
         Steps between two rows of the metrics, two validations, two checkpoints. A validation is
         a part of a row.
@@ -61,9 +64,9 @@ class Schedule:
     seed: int = option(0, "seed of the random numbers")
     meta_lr: float = option(1e-3, "learning rate of the meta-optimiser")
     meta_batch: int = option(32, "tasks per meta-iteration")
-    clip: float = option(0.0, "limit of the meta-gradient's elements, as the authors'; 0: none")
-    optimizer: str = option("adam", "meta-optimiser: adam or sgd")
-    decay: str = option("none", "decay of the learning rate: none, linear (to 0) or halving")
+    clip: float = option(0.0, "clip limit of the meta-gradient, on the authors' scale; 0: none")
+    optimizer: str = "adam"
+    decay: str = "none"
     log_every: int = 20
     validate_every: int = 500
     checkpoint_every: int = 100
@@ -74,8 +77,6 @@ class Schedule:
         check(self, "meta_lr", least=ABOVE_0, what="a number above 0")
         check(self, "clip", least=0, what="a number above 0, or 0 for no clipping")
         check(self, "seed", least=0, what="0 or more")
-        choose(self, "optimizer", "adam", "sgd")
-        choose(self, "decay", "none", "linear", "halving")
 
     def rng(self, purpose: str, step: int = 0) -> np.random.Generator:
         """Return the random generator of a purpose.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from .presets import EXPERIMENTS
+from .problem import Problem
 
 SHOWN = (0, 1, 2, 3, 5, 10, 20, 50)  # steps of a long curve
 
@@ -28,7 +29,7 @@ def shortfall(results: dict) -> str:
     return f"{done:,} of {whole:,} iterations" if done < whole else ""
 
 
-def table(problem, results: dict) -> str:
+def table(problem: Problem, results: dict) -> str:
     """Return the test results as text: the curves beside the paper's numbers, or the rows.
 
     Parameters

@@ -26,11 +26,11 @@ class Learner(Protocol):
 
     def init(self, rng: np.random.Generator) -> Params:
         """Draw the initial parameters."""
-        ...
+        raise NotImplementedError
 
     def objective(self, params: Params, tasks: Task) -> Tensor:
         """Return the loss that meta-training descends: a scalar, the mean over the tasks."""
-        ...
+        raise NotImplementedError
 
     def predict(self, params: Params, support: Batch, x: Array) -> Tensor:
         """Return what the learner predicts for x after it has seen the support.
@@ -47,7 +47,7 @@ class Learner(Protocol):
         Tensor, shape (n_tasks, n, k)
             In regression the k outputs, in classification one score for each of k classes.
         """
-        ...
+        raise NotImplementedError
 
     def predictions(
         self, params: Params, support: Batch, x: Array, steps: Sequence[int]

@@ -238,7 +238,7 @@ class MAML(GradientLearner):
     test_steps: int | None = None
     inductive: bool = False
 
-    def task_loss(self, params, x, y):
+    def task_loss(self, params: Params, x: Array, y: Array) -> Tensor:
         """Return the loss of each task: L_T(f_theta)."""
         return self.loss(self.model(params, x), y)
 
@@ -260,15 +260,12 @@ def _rate_of_each(lr, params):
             f"lr has rates for {', '.join(rates) or 'nothing'}, but the parameters are "
             f"{', '.join(params)}; give one for each (0 for those that stay)"
         )
-    numbers = [rate for rate in rates.values() if isinstance(rate, Real)]
-    if wrong := [rate for rate in numbers if not rate >= 0]:
-        raise ValueError(f"the inner rate is {wrong[0]}; give 0 or more")
     # float() because a NumPy number would promote float32; a learned rate is a tensor
-    return {
-        name: float(rate) if isinstance(rate, Real) else rate
-        for name, rate in rates.items()
-        if not (isinstance(rate, Real) and rate == 0)
-    }
+    rates = {n: float(rate) if isinstance(rate, Real) else rate for n, rate in rates.items()}
+    numbers = {n: rate for n, rate in rates.items() if isinstance(rate, float)}
+    if wrong := [rate for rate in numbers.values() if not rate >= 0]:
+        raise ValueError(f"the inner rate is {wrong[0]}; give 0 or more")
+    return {n: rate for n, rate in rates.items() if numbers.get(n) != 0}
 
 
 def _differentiable(p):

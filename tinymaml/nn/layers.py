@@ -176,7 +176,7 @@ class BatchNorm(Layer):
         one = np.ones_like(raw(x), shape=self.channels)
         return ops.batch_norm(x, one, 0 * one, self.eps)
 
-    def statistics(self, params, x):
+    def statistics(self, params: Params, x: Tensor) -> Params:
         """Return the mean and the biased variance of each channel over the batch, per task."""
         axes = tuple(range(-4 if x.ndim >= 4 else -2, -1))
         return {"mean": x.mean(axis=axes), "var": x.var(axis=axes)}
@@ -256,7 +256,7 @@ class Sequential(Layer):
             x = layer(_own(params, layer, prefix), x)
         return x
 
-    def statistics(self, params, x):
+    def statistics(self, params: Params, x: Tensor) -> Params:
         """Return the statistics of a batch at every batch norm, as parameters that fix them.
 
         With ``params | model.statistics(params, support)`` the model normalises every input by the

@@ -46,7 +46,7 @@ class GraphMemory:
         return "\n".join(f"{name:<{width}} {_size(size):>10}" for name, size in rows)
 
 
-def graph_memory(outputs) -> GraphMemory:
+def graph_memory(outputs: Tensor | list | tuple | dict) -> GraphMemory:
     """Count the bytes of the arrays that tensors and the graph behind them keep alive.
 
     An array counts once, however often it is used, and a view counts as its array.

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..files import replacing
 from ..tasks import Batch, Task
+
+Axes = Any  # of matplotlib, which is imported where a figure is drawn
 
 # Okabe & Ito's colours, which colour-blind readers can distinguish
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00".split()
@@ -22,7 +25,7 @@ def _axes(ax):
     return ax
 
 
-def learning_curve(rows: list[dict], metric: str, ax=None):
+def learning_curve(rows: list[dict], metric: str, ax: Axes = None) -> Axes:
     """Draw the meta-loss and the validation metric over the steps of a training.
 
     An accuracy has its own axis to the right; an error shares that of the meta-loss.
@@ -62,7 +65,9 @@ def learning_curve(rows: list[dict], metric: str, ax=None):
     return ax
 
 
-def adaptation_curve(summaries: dict, metric: str, paper: dict | None = None, ax=None):
+def adaptation_curve(
+    summaries: dict, metric: str, paper: dict | None = None, ax: Axes = None
+) -> Axes:
     """Draw a metric on test tasks over gradient steps, with its 95 % interval.
 
     Parameters
@@ -94,7 +99,7 @@ def adaptation_curve(summaries: dict, metric: str, paper: dict | None = None, ax
     return ax
 
 
-def sinusoid_fits(support: Batch, fits: dict, truth: Batch, ax=None):
+def sinusoid_fits(support: Batch, fits: dict, truth: Batch, ax: Axes = None) -> Axes:
     """Draw one task: its points, the true curve, and the network after some gradient steps.
 
     As Figure 2 of Finn et al. 2017.
@@ -120,7 +125,7 @@ def sinusoid_fits(support: Batch, fits: dict, truth: Batch, ax=None):
     return ax
 
 
-def method_curves(curves: dict, title: str, metric: str, ax=None):
+def method_curves(curves: dict, title: str, metric: str, ax: Axes = None) -> Axes:
     """Draw a metric over gradient steps for several methods on the same tasks.
 
     A panel of Figure 3 of Finn et al. 2017.
@@ -147,7 +152,7 @@ def shared_legend(axes: list) -> None:
     axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
 
 
-def contact_sheet(tasks: Task, titles: list[str] | None = None, ax=None):
+def contact_sheet(tasks: Task, titles: list[str] | None = None, ax: Axes = None) -> Axes:
     """Draw the images of classification tasks, one task below the other.
 
     A row for each class with its label before it: support images left, query images right.
@@ -197,7 +202,13 @@ def _by_class(batch):
     return np.pad(x, edge, constant_values=1)
 
 
-def save(path: str | Path, draw: Callable, width=7.0, height=4.5, panels=(1, 1)) -> None:
+def save(
+    path: str | Path,
+    draw: Callable,
+    width: float = 7.0,
+    height: float = 4.5,
+    panels: tuple = (1, 1),
+) -> None:
     """Draw a figure without a screen, and save it as PNG.
 
     ``draw`` takes the list of the axes row by row; ``panels`` is (rows, columns).

@@ -1,7 +1,7 @@
 """N-way K-shot episodes from images that are sorted into classes, and reading such images."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from numbers import Integral
@@ -53,7 +53,9 @@ class ImageEpisodes:
     array([0, 1, 2, 3, 4])
     """
 
-    def __init__(self, images, n_way: int, k_shot: int, n_query: int, rotate: bool = False):
+    def __init__(
+        self, images: Sequence, n_way: int, k_shot: int, n_query: int, rotate: bool = False
+    ):
         if not isinstance(images, np.ndarray):
             images = [np.asarray(class_images) for class_images in images]
         _check_images(images, rotate)
@@ -123,7 +125,9 @@ def _distinct(rng, populations, k):
 
 
 def _check_images(images, rotate):
-    kinds = sorted({f"{x.dtype} (images, {str(x.shape[1:])[1:-1]})" for x in images})
+    different = images[:1] if isinstance(images, np.ndarray) else images  # an array's are alike
+    kinds = {(x.dtype, x.shape[1:]) for x in different}
+    kinds = sorted(f"{dtype} (images, {str(shape)[1:-1]})" for dtype, shape in kinds)
     if len(kinds) != 1 or images[0].dtype != np.uint8 or images[0].ndim != 4:
         raise UserError(
             "each class must be a uint8 array (images, h, w, c), all of one shape; got "

@@ -23,12 +23,13 @@ from .images import class_folders, visible
 SPLITS = {"train": "train_phase_train train", "val": "val validation valid", "test": "test"}
 
 
-def _first(folder, *patterns):
+def _first(patterns, folder):
     """Return, by split, the first path of these names that is in the folder."""
     found = {}
     for split, aliases in SPLITS.items():
-        paths = [folder / name.format(alias) for name in patterns for alias in aliases.split()]
-        found |= dict([(split, path) for path in paths if path.exists()][:1])
+        names = [name.format(alias) for name in patterns.split() for alias in aliases.split()]
+        if name := next((name for name in names if (folder / name).exists()), None):
+            found[split] = folder / name
     return found
 
 
@@ -157,7 +158,8 @@ def _read_parquet(paths):
 def find_tables(folder) -> dict:
     """Return the table of each split, in a folder or beside a zip."""
     places = [folder] if isinstance(folder, Path) else [Path(folder.root.filename).parent, folder]
-    return dict(i for place in places for i in _first(place, "{}.csv", "splits/{}.csv").items())
+    found = [_first("{}.csv splits/{}.csv", place) for place in places]
+    return found[0] | found[-1]
 
 
 def _find_listed(folder):
@@ -176,22 +178,18 @@ def _read_listed(found):
 
 
 def _find_sorted(folder):
-    found = {split: path for split, path in _first(folder, "{}").items() if path.is_dir()}
+    found = {split: path for split, path in _first("{}", folder).items() if path.is_dir()}
     # Folders of files only are another layout.
     return {s: path for s, path in found.items() if any(p.is_dir() for p in visible(path))}
-
-
-def _named(pattern):
-    return lambda folder: _first(folder, pattern)
 
 
 _CATEGORY_SPLIT = "miniImageNet_category_split_{}.pickle"
 
 # The first that is there is read: arrays before files that take minutes to decode.
 LAYOUTS = {
-    "mini-imagenet-cache-*.pkl": (_named("mini-imagenet-cache-{}.pkl"), _read_pickle),
-    "*_data.hdf5 with *_labels.json": (_named("{}_data.hdf5"), _read_hdf5),
-    "miniImageNet_category_split_*.pickle": (_named(_CATEGORY_SPLIT), _read_pickle),
+    "mini-imagenet-cache-*.pkl": (partial(_first, "mini-imagenet-cache-{}.pkl"), _read_pickle),
+    "*_data.hdf5 with *_labels.json": (partial(_first, "{}_data.hdf5"), _read_hdf5),
+    "miniImageNet_category_split_*.pickle": (partial(_first, _CATEGORY_SPLIT), _read_pickle),
     "images/ with train.csv, val.csv and test.csv": (_find_listed, _read_listed),
     "train/, val/ and test/ with a folder of images for each class": (_find_sorted, class_folders),
     "Parquet files with columns image and label": (_find_parquet, _read_parquet),

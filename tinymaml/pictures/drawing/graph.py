@@ -44,7 +44,7 @@ class Graph:
         How many boxes the whole graph needs.
     """
 
-    def __init__(self, outputs, names):
+    def __init__(self, outputs: Tensor | list | tuple | dict, names: dict | None):
         tensors = _checked(outputs, names)
         nodes = ancestors([t.node for t in tensors if t.node is not None])
         self.ops = [node for node in nodes if node.op is not None]
@@ -72,12 +72,12 @@ class Graph:
                 self.names[key], self.group[key] = ".".join(path), path[0]
                 self.arrays[key] = raw(value)
 
-    def boxes(self):
+    def boxes(self) -> list[Box]:
         """Return a box for every tensor, those of its arguments before it."""
         self._compute_small()
         return self._boxes([[node] for node in self.ops], share=False)
 
-    def folded(self, max_boxes):
+    def folded(self, max_boxes: int) -> list[Box]:
         """Return at most ``max_boxes`` boxes, at least 5: one for each phase.
 
         The phases in the middle share one if there are too many.

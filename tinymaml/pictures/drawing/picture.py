@@ -4,6 +4,7 @@ import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...engine.tensor import Tensor
 from ...errors import UserError
 from .graph import Graph, count_of
 from .svg import CONSTANT, LEAF, escape, render
@@ -41,7 +42,9 @@ class Drawing:
         Path(path).write_text(self.svg, encoding="utf-8")
 
 
-def draw(outputs, names: dict | None = None, max_boxes: int = 40) -> Drawing:
+def draw(
+    outputs: Tensor | list | tuple | dict, names: dict | None = None, max_boxes: int = 40
+) -> Drawing:
     """Draw how tensors were made: their computation graph, from the leaves down.
 
     A box is a tensor: the op that made it, its shape, and its numbers if they are few (those that

@@ -60,24 +60,18 @@ def render(boxes: list[Box], caption: str) -> str:
     graph_width = max(p.x + p.width / 2 for row in rows for p in row)
     width = max(graph_width + 2 * MARGIN, NARROWEST)
     legend, height = _legend(boxes, caption, max(b.bottom for b in boxes) + 2 * MARGIN, width)
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-            f'viewBox="0 0 {width:.0f} {height:.0f}" font-size="12" '
-            'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace">',
-            f"<title>{escape(caption)}</title>",
-            # a ground of its own, so that it can be read on a dark page
-            f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8" '
-            'fill="#ffffff" stroke="#d0d0d0"/>',
-            '<g text-anchor="middle" '
-            f'transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">',
-            *_edges(rows),
-            *map(_box, boxes),
-            "</g>",
-            *legend,
-            "</svg>",
-        ]
-    )
+    parts = "\n".join([*_edges(rows), *map(_box, boxes), "</g>", *legend])
+    # the first rectangle is a ground of its own, so that it can be read on a dark page
+    return f"""\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" \
+viewBox="0 0 {width:.0f} {height:.0f}" font-size="12" \
+font-family="DejaVu Sans Mono, Menlo, Consolas, monospace">
+<title>{escape(caption)}</title>
+<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8" \
+fill="#ffffff" stroke="#d0d0d0"/>
+<g text-anchor="middle" transform="translate({(width - graph_width) / 2:.1f},{MARGIN})">
+{parts}
+</svg>"""
 
 
 def _edges(rows):
