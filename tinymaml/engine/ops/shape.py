@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..backend import array_module
+from ..backend import array_module, to_numpy
 from ..numpy_rules import implements, numpy_functions
 from ..op import as_arrays, op
-from ..tensor import raw
+from ..structure import map_leaves
+from ..tensor import Tensor, raw
 from .elementwise import where
 
 # Rearrangements. Their derivative is the inverse rearrangement.
@@ -33,6 +34,7 @@ _pad = op(
     ),
     name="pad",
 )
+copy = op(lambda x: x.copy(), "x", lambda g: g, name="copy")
 tril = op(np.tril, "x", lambda g, k: tril(g, k))
 triu = op(np.triu, "x", lambda g, k: triu(g, k))
 
@@ -137,17 +139,21 @@ def _take_along_axis_vjp(g, x_like, indices, axis):
 _take_along_axis = op(np.take_along_axis, "x indices", _take_along_axis_vjp, None)
 
 
-def reshape(x, *shape):
+def reshape(x, *shape, order="C"):
     """Reshape, given a tuple or separate lengths, one of which may be -1."""
     if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)):
         shape = shape[0]
     shape = tuple(shape)
+    if order == "F":
+        return transpose(reshape(transpose(x), shape[::-1]))
+    if order != "C":
+        raise ValueError(f"a tensor is read in order 'C' or 'F', given {order!r}")
     return x if shape == x.shape else _reshape(x, shape=shape)
 
 
-def ravel(x):
+def ravel(x, order="C"):
     """Flatten to one axis."""
-    return reshape(x, -1)
+    return reshape(x, -1, order=order)
 
 
 # Where NumPy says what becomes of a shape, or of the order of axes, it is asked: about an array
@@ -225,7 +231,7 @@ def same_dtype(*arrays):
     return [astype(a, dtype) for a in arrays]
 
 
-def astype(x, dtype):
+def astype(x, dtype, *, copy=True):
     """Convert to another dtype; the gradient is converted back."""
     dtype = np.dtype(dtype)
     if dtype == x.dtype:
@@ -274,34 +280,78 @@ def split(x, sections, axis=0):
     return _parts(x, np.split, sections, axis)
 
 
-def _moved(x, function, *args):
+def _moved(x, function, *args, **options):
     """Return what a function of NumPy's makes of x by taking its elements, which places tell."""
-    return getitem(ravel(x), function(np.arange(x.size).reshape(x.shape), *args))
+    args, options = map_leaves(
+        lambda a: to_numpy(raw(a)) if hasattr(a, "dtype") else a, (args, options)
+    )
+    return getitem(ravel(x), function(np.arange(x.size).reshape(x.shape), *args, **options))
 
 
-def repeat(x, repeats, axis=None):
-    """Repeat every element along an axis, of the flattened array by default."""
-    return _moved(x, np.repeat, repeats, axis)
+def _moving(name):
+    """Return a function of NumPy's that takes elements of its first argument."""
+    function = getattr(np, name)
+
+    def moving(x, *args, **options):
+        return _moved(x, function, *args, **options)
+
+    moving.__name__, moving.__doc__ = name, f"As NumPy's ``{name}``."
+    return moving
 
 
-def tile(x, reps):
-    """Lay copies beside each other."""
-    return _moved(x, np.tile, reps)
+repeat, tile, roll, rot90, diagonal = map(_moving, "repeat tile roll rot90 diagonal".split())
+#: These choose elements by a condition or an index, and those that follow by shape alone.
+delete, resize, rollaxis = map(_moving, "delete resize rollaxis".split())
 
 
-def roll(x, shift, axis=None):
-    """Roll elements along axes, over the flattened array by default."""
-    return _moved(x, np.roll, shift, axis)
+def compress(condition, x, axis=None):
+    """The elements (slices along an axis) where a condition holds."""
+    return _moved(x, lambda at, c: np.compress(c, at, axis), condition)
 
 
-def rot90(x, k=1, axes=(0, 1)):
-    """Rotate by k quarter turns in the plane of two axes."""
-    return _moved(x, np.rot90, k, axes)
+def extract(condition, x):
+    """The elements where a condition holds."""
+    return compress(ravel(raw(condition)) != 0, ravel(x))
 
 
-def diagonal(x, offset=0, axis1=0, axis2=1):
-    """The diagonal in the plane of two axes, moved to the last axis."""
-    return _moved(x, np.diagonal, offset, axis1, axis2)
+def trim_zeros(x, trim="fb", axis=None):
+    """Without leading and trailing zeros."""
+    there = np.nonzero(to_numpy(raw(x)))
+    cut = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    ends = [(int(i.min()), int(i.max()) + 1) if i.size else (0, 0) for i in there]
+    return getitem(
+        x,
+        tuple(
+            slice(a if "f" in trim.lower() else 0, b if "b" in trim.lower() else None)
+            if i in cut
+            else slice(None)
+            for i, (a, b) in enumerate(ends)
+        ),
+    )
+
+
+def insert(x, obj, values, axis=None):
+    """Insert values before given places along an axis."""
+    x, values = as_arrays((x, values))
+    if axis is None:
+        x, axis = ravel(x), 0
+    n = x.shape[axis]
+    axis = normalize_axis_index(axis, x.ndim)
+    order = np.insert(np.arange(n), to_numpy(raw(obj)) if hasattr(obj, "dtype") else obj, -1)
+    new = order < 0
+    if not np.ndim(obj) and not isinstance(obj, slice) and values.ndim:
+        values = moveaxis(atleast(values, x.ndim), 0, axis)  # as NumPy does for one place
+        count = values.shape[axis]
+        order = np.insert(np.arange(n), [obj] * count, -1)
+        new = order < 0
+    shape = [int(new.sum()) if i == axis else m for i, m in enumerate(x.shape)]
+    order = np.where(new, n + np.cumsum(new) - 1, order)
+    return take(concatenate([x, astype(broadcast_to(values, shape), x.dtype)], axis), order, axis)
+
+
+def atleast(x, ndim):
+    """View with at least ``ndim`` axes, added in front."""
+    return reshape(x, (1,) * (ndim - x.ndim) + x.shape)
 
 
 def diag(x, k=0):
@@ -319,11 +369,19 @@ def trace(x, offset=0, axis1=0, axis2=1):
     return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 
 
-def pad(x, pad_width, mode="constant", constant_values=0):
-    """Pad with a constant number; NumPy's other modes have no derivative here."""
-    if mode != "constant" or not isinstance(constant_values, (int, float)):
-        raise TypeError("np.pad on a tensor pads with one constant number; leave mode out")
+def pad(x, pad_width, mode="constant", constant_values=0, reflect_type="even"):
+    """Pad with a constant number, or with elements taken from the array."""
+    if isinstance(pad_width, dict):
+        pad_width = [pad_width.get(i, pad_width.get(i - x.ndim, 0)) for i in range(x.ndim)]
+        pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    if mode in ("edge", "reflect", "symmetric", "wrap") and reflect_type == "even":
+        return _moved(x, np.pad, widths, mode)
+    if mode != "constant" or not isinstance(constant_values, (int, float)):
+        raise TypeError(
+            "np.pad on a tensor pads with one constant number or in the modes edge, reflect, "
+            f"symmetric, wrap; given mode={mode!r}, constant_values={constant_values!r}"
+        )
     return _pad(x, widths=tuple(map(tuple, widths)), value=constant_values)
 
 
@@ -355,11 +413,144 @@ def select(condlist, choicelist, default=0):
     return result
 
 
+def where_or_nonzero(condition, *choices):
+    """Choose by a condition; without choices the places where it holds, as arrays."""
+    if not choices:
+        return np.nonzero(raw(condition))
+    return where(condition, *choices)
+
+
+def choose(a, choices, mode="raise"):
+    """For each element of an index array the element of the choice of that number."""
+    if mode != "raise":
+        raise TypeError("np.choose on tensors takes no mode; clip the index instead")
+    a = raw(a)
+    parts = as_arrays(choices) if isinstance(choices, (list, tuple)) else list(choices)
+    shape = np.broadcast_shapes(np.shape(a), *[part.shape for part in parts])
+    joined = stack([broadcast_to(part, shape) for part in same_dtype(*parts)])
+    return take_along_axis(joined, broadcast_to(a, shape)[None], 0)[0]
+
+
+def piecewise(x, condlist, funclist, *args, **kw):
+    """For each element the function (or number) of the condition that holds; the last by default.
+
+    As in NumPy a function sees the elements of its condition alone.
+    """
+    conditions = (
+        [raw(c) for c in condlist] if isinstance(condlist, (list, tuple)) else [raw(condlist)]
+    )
+    if len(funclist) == len(conditions) + 1:
+        conditions.append(~np.any(np.stack(conditions), axis=0))
+    y = zeros_like(x)
+    for condition, f in zip(conditions, funclist):
+        condition = broadcast_to(condition, x.shape)
+        if callable(f):
+            y = where(condition, 0, y) + scatter_add(
+                f(x[condition], *args, **kw), condition, x.shape
+            )
+        else:
+            y = where(condition, f, y)
+    return y
+
+
+def append(x, values, axis=None):
+    """Join values at the end, of the flattened arrays by default."""
+    return concatenate(as_arrays((x, values)), axis)
+
+
+def column_stack(arrays):
+    """Stack vectors as columns, matrices as they are."""
+    arrays = as_arrays(arrays)
+    return concatenate([reshape(a, -1, 1) if a.ndim < 2 else a for a in arrays], 1)
+
+
+def dstack(arrays):
+    """Stack along the third axis."""
+    return concatenate([atleast_3d(a) for a in as_arrays(arrays)], 2)
+
+
+def block(arrays):
+    """Join nested lists of blocks: the innermost along the last axis."""
+    flat, depth, inner = [], 0, arrays
+
+    def flatten(part):
+        return [x for p in part for x in flatten(p)] if isinstance(part, list) else [part]
+
+    while isinstance(inner, list):
+        depth, inner = depth + 1, inner[0]
+    flat = as_arrays(flatten(arrays))
+    ndim, parts = max([depth, *[x.ndim for x in flat]]), iter(flat)
+
+    def join(part, axis):
+        if isinstance(part, list):
+            return concatenate([join(p, axis + 1) for p in part], axis)
+        return atleast(next(parts), ndim)
+
+    return join(arrays, ndim - depth)
+
+
+def unstack(x, *, axis=0):
+    """The slices along an axis, as a tuple."""
+    return tuple(moveaxis(x, axis, 0))
+
+
+def hsplit(x, sections):
+    """Split along the second axis, or the only one."""
+    return split(x, sections, 1 if x.ndim > 1 else 0)
+
+
+def broadcast_arrays(*arrays):
+    """Broadcast arrays against each other, to a tuple."""
+    arrays = as_arrays(arrays)
+    shape = np.broadcast_shapes(*[a.shape for a in arrays])
+    return tuple([broadcast_to(a, shape) for a in arrays])
+
+
+def meshgrid(*arrays, copy=True, sparse=False, indexing="xy"):
+    """Coordinates of a grid, one array for each axis."""
+    n = len(arrays)
+    arrays = [
+        reshape(a, [-1 if i == j else 1 for j in range(n)]) for i, a in enumerate(as_arrays(arrays))
+    ]
+    arrays = arrays if sparse else broadcast_arrays(*arrays)
+    return tuple([swapaxes(a, 0, 1) if indexing == "xy" and n > 1 else a for a in arrays])
+
+
+def diagflat(x, k=0):
+    """The matrix with the elements on a diagonal."""
+    return diag(ravel(x), k)
+
+
+def apply_along_axis(func1d, axis, arr, *args, **kwargs):
+    """Apply a function to each vector along an axis."""
+    rows = moveaxis(arr, axis, -1)
+    parts = [func1d(row, *args, **kwargs) for row in reshape(rows, (-1, rows.shape[-1]))]
+    y = stack(parts, 0)
+    y = reshape(y, rows.shape[:-1] + y.shape[1:])
+    axis, lead = normalize_axis_index(axis, arr.ndim), rows.ndim - 1
+    return moveaxis(y, range(lead, y.ndim), range(axis, axis + y.ndim - lead))
+
+
+def apply_over_axes(func, a, axes):
+    """Apply a function over one axis after the other, each of which is kept."""
+    for axis in np.atleast_1d(axes).tolist():
+        y = func(a, axis)
+        a = y if y.ndim == a.ndim else expand_dims(y, axis)
+    return a
+
+
 # Values that do not depend on the elements, or carry no derivative.
 zeros_like = op(np.zeros_like, "x", None)
 ones_like = op(np.ones_like, "x", None)
 empty_like = op(np.empty_like, "x", None)
-full_like = op(np.full_like, "x value", None, None)
+
+
+def full_like(x, fill_value, dtype=None, shape=None):
+    """Array like another, full of a value, which is differentiated."""
+    if type(fill_value) is not Tensor:
+        return Tensor(np.full_like(raw(x), fill_value, dtype=dtype, shape=shape))
+    value = astype(fill_value, x.dtype if dtype is None else dtype)
+    return broadcast_to(value, x.shape if shape is None else shape)
 
 
 def array_equal(a, b, equal_nan=False):
@@ -375,11 +566,17 @@ def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
 implements(np, ravel, swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, concatenate, stack)
 implements(np, vstack, hstack, array_split, split, repeat, tile, pad, flip, roll)
 implements(np, rot90, diagonal, diag, trace, tril, triu, take_along_axis, take, select)
+implements(np, astype, delete, resize, rollaxis, compress, extract, trim_zeros, insert, choose)
+implements(np, piecewise, append, column_stack, dstack, block, hsplit, broadcast_arrays, meshgrid)
+implements(np, diagflat, apply_along_axis, apply_over_axes, copy)
 implements(np, zeros_like, ones_like, empty_like, full_like, array_equal, allclose)
 for _function in (atleast_1d, atleast_2d, atleast_3d):
     numpy_functions[getattr(np, _function.__name__)] = _of_each(_function)
 numpy_functions |= {
-    np.reshape: lambda x, shape: reshape(x, shape),
+    np.where: where_or_nonzero,
+    np.vsplit: lambda x, sections: split(x, sections, 0),
+    np.dsplit: lambda x, sections: split(x, sections, 2),
+    np.reshape: lambda x, shape, order="C", *, copy=None: reshape(x, shape, order=order),
     np.transpose: lambda x, axes=None: transpose(x, axes),
     np.fliplr: lambda x: flip(x, 1),
     np.flipud: lambda x: flip(x, 0),
@@ -387,3 +584,5 @@ numpy_functions |= {
     np.ndim: lambda x: x.ndim,
     np.size: lambda x, axis=None: np.size(raw(x), axis),
 }
+if hasattr(np, "unstack"):  # NumPy 2.1
+    numpy_functions[np.unstack] = unstack
