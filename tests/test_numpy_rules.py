@@ -24,7 +24,8 @@ EVERY_SAMPLE = [
 #: Rows whose sums run in another order than NumPy's, so that the last digits may differ.
 ROUNDED = set(
     "mean var std norm dot inner vdot tensordot einsum matmul trace det slogdet solve inv cholesky "
-    "prod multiply.reduce batch_norm conv2d mean_pool2d".split()
+    "prod multiply.reduce batch_norm conv2d mean_pool2d sinc sum median nanmedian quantile cov svd "
+    "svdvals qr cond matrix_norm eigvalsh lstsq polyfit gradient correlate geomspace".split()
 )
 
 
@@ -97,6 +98,7 @@ METHODS = [
     if p.values[1].function in numpy_functions
     and callable(getattr(Tensor, p.values[0], None))
     and "axes" not in p.values[1].kwargs  # a function's option, not a method's
+    and p.values[0] not in ("sort", "partition", "resize")  # an array's are in place
     and isinstance(p.values[1].args[0], np.ndarray)
 ]
 
@@ -331,7 +333,7 @@ def test_an_index_that_is_no_integer_is_an_index_error(index):
         tensors(np.ones((2, 3)))[index]
 
 
-@pytest.mark.parametrize("function", [np.fft.fft, np.i0, np.nextafter, np.matmul.outer])
+@pytest.mark.parametrize("function", [np.fft.fft, np.i0, np.nextafter, np.gcd.outer])
 def test_a_function_without_a_derivative_names_itself(function):
     t = tensors(np.ones((2, 2)))
     name = getattr(function, "__name__", "").split(".")[-1]
@@ -407,7 +409,7 @@ def test_a_tensor_is_saved_as_its_array(tmp_path):
     "call, why",
     [
         (lambda t: np.copyto(np.zeros(2), t), "in place"),
-        (lambda t: np.full((2,), t[0]), "in place.*broadcast_to"),
+        (lambda t: np.full((2,), t[0]), "derivative would be lost|in place"),
         (lambda t: np.add.at(np.zeros(2), [0, 1], t), "in place"),
         (lambda t: np.put(t, 0, 1.0), "in place"),
         (lambda t: np.linalg.eig(np.outer(t, t)), "complex"),
@@ -458,7 +460,7 @@ def test_a_tensor_never_turns_into_a_plain_array_unasked():
     [
         (lambda t: np.outer(t, t, None), r"np\.outer .*\(a, b\): too many positional"),
         (lambda t: np.sum(t, 0, None, None), r"np\.sum .*too many positional"),
-        (lambda t: np.reshape(t, (3, 2), "C", 1), r"np\.reshape .*too many positional"),
+        (lambda t: np.mean(t, 0, None, None), r"np\.mean .*too many positional"),
         (lambda t: np.clip(t, 0, 1, out=t), r"np\.clip .*out="),
     ],
 )

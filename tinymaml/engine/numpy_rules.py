@@ -20,7 +20,7 @@ numpy_functions = {}
 
 #: What each is about -> NumPy's functions without a derivative: they take tensors, give arrays.
 PASSING = {
-    "comparisons and searches": "argwhere array_equiv count_nonzero digitize flatnonzero in1d "
+    "comparisons and searches": "argwhere array_equiv count_nonzero digitize flatnonzero "
     "intersect1d is_busday isclose iscomplex iscomplexobj isfortran isin isneginf isposinf isreal "
     "isrealobj isscalar iterable lexsort may_share_memory nanargmax nanargmin nonzero searchsorted "
     "setdiff1d setxor1d shares_memory union1d unique unique_all unique_counts unique_inverse "
@@ -51,8 +51,9 @@ REFUSED = {
     "asarray_chkfinite ascontiguousarray asfortranarray asmatrix bmat fromiter from_dlpack require",
     "gives complex numbers, which tinymaml has no derivatives of (np.linalg.eigh and eigvalsh are "
     f"for symmetric matrices); {_AWAY}": "linalg.eig linalg.eigvals poly roots sort_complex",
-    f"gives counts, which have no derivative, and edges, which would lose theirs; {_AWAY}": "histogram "
-    "histogram2d histogram_bin_edges histogramdd",
+    f"gives counts, which have no derivative, and edges, which would lose theirs; {_AWAY}": (
+        "histogram histogram2d histogram_bin_edges histogramdd"
+    ),
     f"has no derivative in tinymaml; {_AWAY}": "i0 nextafter polydiv",
 }
 
@@ -81,7 +82,8 @@ def _on_ufunc(self, ufunc, method, *inputs, **kwargs):
             inputs = [x.astype(dtype) if hasattr(x, "astype") else x for x in inputs]
         return _call(ufunc, ufunc, f"np.{ufunc.__name__}", inputs, kwargs)
     key = (ufunc, method)
-    if key not in numpy_functions and method in numpy_functions and ufunc in numpy_functions:
+    general = method in numpy_functions and ufunc in numpy_functions and not ufunc.signature
+    if general and key not in numpy_functions:
         inputs, key = (numpy_functions[ufunc], *inputs), method
     return _call(key, ufunc, f"np.{ufunc.__name__}.{method}", inputs, kwargs)
 
@@ -99,7 +101,7 @@ def _call(key, numpys, name, args, kwargs):
     """Call our function in place of ``numpys``; a call that does not fit is named after that."""
     function = numpy_functions.get(key)
     out = kwargs.pop("out", None)
-    if out is not None and out != (None,):
+    if any(o is not None for o in (out if isinstance(out, tuple) else (out,))):
         raise TypeError(f"{name} on a tensor does not take out=; use what it returns")
     if function is None and key in _passing:
         return numpys(*map_leaves(raw, list(args)), **map_leaves(raw, kwargs))

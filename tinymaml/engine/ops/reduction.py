@@ -306,7 +306,7 @@ def _taken(x, order, axis, **options):
 
 def sort(x, axis=-1, kind=None, *, stable=None):
     """Sort along an axis."""
-    return _taken(x, argsort, axis, kind=kind, stable=stable)
+    return _taken(x, argsort, axis, kind="stable" if stable else kind)
 
 
 def partition(x, kth, axis=-1, kind=None):

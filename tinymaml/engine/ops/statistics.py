@@ -11,11 +11,11 @@ import numpy as np
 
 from ..backend import to_numpy
 from ..numpy_rules import implements, numpy_functions
-from ..op import as_arrays
+from ..op import LISTS, as_arrays
 from ..tensor import Tensor, raw
 from .elementwise import where
-from .reduction import _reduced, max, mean, min, prod, std, sum, var
-from .shape import astype, broadcast_to, getitem, moveaxis, pad, ravel, reshape, scatter_add, take
+from .reduction import _reduced, max, mean, min, sum
+from .shape import astype, broadcast_to, moveaxis, pad, ravel, reshape, scatter_add, take
 
 
 def _last(x, axis):
@@ -65,13 +65,12 @@ def quantile(
     """
     if type(q) is Tensor and q.requires_grad:
         raise TypeError("np.quantile has no derivative with respect to q; pass q.numpy()")
-    x = np.sort(_last(a, axis), axis=-1)
+    x, q = np.sort(_last(a, axis), axis=-1), to_numpy(np.asarray(raw(q)))
     n = x.shape[-1]
-    place = np.quantile(
-        np.arange(float(n)), to_numpy(np.asarray(raw(q))), method=interpolation or method
-    )
+    place = np.quantile(np.arange(float(n)), q, method=interpolation or method)
     low = np.minimum(place.astype(int), n - 1)
-    part = np.asarray(place - low, x.dtype, like=raw(x))
+    dtype = np.result_type(x.dtype, q.dtype) if q.ndim else x.dtype
+    part = np.asarray(place - low, dtype, like=raw(x))
     below, above = take(x, low, axis=-1), take(x, np.minimum(low + 1, n - 1), axis=-1)
     y = below + (above - below) * part
     y = where(np.isnan(x[..., -1:] if low.ndim else x[..., -1]), math.nan, y)
@@ -128,7 +127,7 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
         x = x.T
     others = [other if rowvar or other.shape[0] == 1 else other.T for other in others]
     x = np.concatenate([x, *others]) if others else x
-    x = x if dtype is None else astype(x, dtype)
+    x = astype(x, np.result_type(x.dtype, np.float64) if dtype is None else dtype)
     ddof = (0 if bias else 1) if ddof is None else ddof
     n, w = x.shape[1], 1.0
     given = as_arrays([x, *[v for v in (fweights, aweights) if v is not None]])[1:]
@@ -160,7 +159,7 @@ def bincount(x, weights=None, minlength=0):
     n = builtins.max(
         int(np.max(np.asarray(x, like=raw(weights)))) + 1 if np.size(x) else 0, minlength
     )
-    return scatter_add(weights, x, (n,))
+    return scatter_add(astype(weights, np.float64), x, (n,))
 
 
 # Differences and integrals along an axis
@@ -189,14 +188,14 @@ def diff(a, n=1, axis=-1, prepend=None, append=None):
 def ediff1d(ary, to_end=None, to_begin=None):
     """Differences of neighbours of the flattened array, with what is put around them."""
     parts = [part for part in (to_begin, diff(ravel(ary)), to_end) if part is not None]
-    return np.concatenate([ravel(part) for part in as_arrays(parts)])
+    return np.concatenate([astype(ravel(part), ary.dtype) for part in as_arrays(parts)])
 
 
 def trapezoid(y, x=None, dx=1.0, axis=-1):
     """Integral by the trapezoidal rule."""
-    y, x, dx = as_arrays((y, 0.0 if x is None else x, dx))
-    width = diff(x, axis=axis if x.ndim == y.ndim else 0) if x.ndim else dx
-    if width.ndim == 1:
+    y, x = as_arrays((y, x), LISTS)
+    width = dx if x is None else diff(x, axis=axis if x.ndim == y.ndim else 0)
+    if np.ndim(width) == 1:
         width = reshape(width, [-1 if i == axis % y.ndim else 1 for i in range(y.ndim)])
     later, earlier = _slices(y, axis, (1, None), (None, -1))
     return sum(width * (later + earlier) / 2.0, axis=axis)
@@ -216,8 +215,9 @@ def gradient(f, *varargs, axis=None, edge_order=1):
 
 def _gradient(f, h, axis, edge_order):
     f = moveaxis(f, axis, -1)
-    f, h = as_arrays((f, h))
-    h = diff(h) if h.ndim else broadcast_to(h, (f.shape[-1] - 1,))
+    f, h = as_arrays((f, h), LISTS)
+    ones = np.ones_like(raw(f), shape=f.shape[-1] - 1)
+    h = diff(h) if np.ndim(h) else h * ones
     a, b = h[:-1], h[1:]
     inner = (a * a * f[..., 2:] + (b * b - a * a) * f[..., 1:-1] - b * b * f[..., :-2]) / (
         a * b * (a + b)
@@ -233,7 +233,7 @@ def _gradient(f, h, axis, edge_order):
 
 def interp(x, xp, fp, left=None, right=None, period=None):
     """Piecewise linear interpolation between the points (xp, fp)."""
-    x, xp, fp = as_arrays((x, xp, fp))
+    x, xp, fp = (astype(part, np.float64) for part in as_arrays((x, xp, fp)))
     if period is not None:
         order = np.argsort(raw(xp) % period)
         xp, fp = (xp % period)[order], fp[order]
@@ -281,7 +281,7 @@ def correlate(a, v, mode="valid"):
 # Polynomials, the highest power first
 def polyval(p, x):
     """Value of a polynomial, by Horner's rule."""
-    (x,) = as_arrays((x,)) if isinstance(x, (list, tuple)) else (x,)
+    p, x = as_arrays((p, x), LISTS)
     return functools.reduce(lambda y, coefficient: y * x + coefficient, p, x * 0)
 
 
@@ -305,7 +305,7 @@ def polymul(a1, a2):
 def polyder(p, m=1):
     """Derivative of a polynomial, ``m`` times."""
     for _ in range(m):
-        p = p[:-1] * np.arange(len(p) - 1, 0, -1, dtype=p.dtype, like=raw(p))
+        p = p[:-1] * np.arange(len(p) - 1, 0, -1, like=raw(p))
     return p
 
 
@@ -313,14 +313,14 @@ def polyint(p, m=1, k=0):
     """Antiderivative of a polynomial, ``m`` times, with constants ``k``."""
     constants = np.broadcast_to(np.atleast_1d(k), (m,))
     for constant in constants:
-        powers = np.arange(len(p), 0, -1, dtype=p.dtype, like=raw(p))
-        p = np.concatenate([p / powers, np.asarray([constant], p.dtype, like=raw(p))])
+        powers = np.arange(len(p), 0, -1, like=raw(p))
+        p = np.concatenate([p / powers, np.asarray([constant], powers.dtype, like=raw(p))])
     return p
 
 
 def vander(x, N=None, increasing=False):
     """Powers of a vector in columns, the highest first by default."""
-    n = len(x) if N is None else N
+    x, n = astype(x, np.result_type(x.dtype, int)), len(x) if N is None else N
     powers = np.arange(n) if increasing else np.arange(n)[::-1]
     return np.stack([x**p for p in powers.tolist()], axis=1)
 
@@ -337,7 +337,8 @@ def polyfit(x, y, deg):
 # Grids of numbers between two ends
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
     """Numbers at equal distances."""
-    start, stop = as_arrays((start, stop))
+    start, stop = as_arrays((start, stop), LISTS)
+    stop = stop + 0 * start
     steps = num - 1 if endpoint else num
     step = (stop - start) / builtins.max(steps, 1) if steps > 0 else (stop - start) * math.nan
     at = np.arange(num, dtype=step.dtype, like=raw(step))
@@ -356,7 +357,7 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     """Numbers of which each is a multiple of the one before, by the same factor."""
-    start, stop = as_arrays((start, stop))
+    start, stop = (astype(end, np.float64) for end in as_arrays((start, stop)))
     y = start * np.exp(linspace(0 * start, np.log(stop / start), num, endpoint, axis=axis))
     return y if dtype is None else astype(y, dtype)
 

@@ -1,4 +1,4 @@
-"""Rows of NumPy's rarer ufuncs, and the methods ``reduce``, ``accumulate``, ``outer`` of them all."""
+"""Rows of NumPy's rarer ufuncs; the methods ``reduce``, ``accumulate`` and ``outer`` of all."""
 
 import functools
 import itertools
@@ -8,9 +8,8 @@ import numpy as np
 
 from ..numpy_rules import implements, numpy_functions
 from ..op import as_arrays, op, table
-from ..tensor import raw
-from .elementwise import absolute, arctan2, divide, log, logaddexp, power, trunc, where
-from .shape import astype, concatenate, expand_dims, getitem, moveaxis, ravel, reshape, stack
+from .elementwise import absolute, arctan2, power, trunc, where
+from .shape import astype, expand_dims, moveaxis, ravel, reshape, stack
 
 # Remainders: a - b n, where n is a step whose derivative is zero wherever there is one.
 remainder = op(np.remainder, "a b", lambda g: g, lambda g, a, b: -g * np.floor_divide(a, b))
