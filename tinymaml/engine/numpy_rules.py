@@ -116,9 +116,11 @@ def _call(key, numpys, name, args, kwargs):
     if kwargs:
         ours = _keywords(function, numpys)
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
-        for key in kwargs:
+        for key, value in list(kwargs.items()):
             if key not in ours and None not in ours:
-                raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
+                if value is not None and value != "same_kind":  # as if left out
+                    raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
+                del kwargs[key]
         kwargs = {ours.get(key, key): value for key, value in kwargs.items()}
     try:
         return function(*args, **kwargs)

@@ -106,13 +106,15 @@ def _inverse_gaps(w):
     return where(gaps == 0, 0, 1 / where(gaps == 0, 1, gaps))
 
 
-def _eigh_vjp(g, y):
-    """V (diag(g_w) + F * (V^T g_V)) V^T, symmetric; F_ij = 1 / (w_j - w_i)."""
+def _eigh_vjp(g, y, UPLO="L"):
+    """V (diag(g_w) + F * (V^T g_V)) V^T, F_ij = 1 / (w_j - w_i), folded into the triangle read."""
     w, v = y[..., 0, :], y[..., 1:, :]
     gw, gv = g[..., :1, :], g[..., 1:, :]
     inner = _inverse_gaps(_apart(w, gv, what="eigenvalues")) * (mT(v) @ gv)
     s = (v * gw) @ mT(v) + v @ inner @ mT(v)
-    return 0.5 * (s + mT(s))
+    s = 0.5 * (s + mT(s))
+    s = tril(s) + tril(s, -1)
+    return mT(s) if UPLO == "U" else s
 
 
 def _eigh_forward(x, *, UPLO="L"):

@@ -228,8 +228,9 @@ def var(
 
 
 def std(x, axis=None, dtype=None, **options):
-    """Standard deviation over axes; its derivative is infinite or NaN where it is 0."""
-    return sqrt(var(x, axis, dtype, **options))
+    """Standard deviation over axes; as of a norm, the gradient is 0 where it is 0."""
+    y = var(x, axis, dtype, **options)
+    return where(y == 0, 0, sqrt(where(y == 0, 1, y)))
 
 
 def cumulate(x, axis=None, dtype=None):
