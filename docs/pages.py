@@ -29,6 +29,7 @@ def setup(app):
     app.connect("builder-inited", lambda _: copy_notebooks())
     app.connect("source-read", lambda _, docname, source: _read(docname, source))
     app.connect("autodoc-process-docstring", _literal_stars, priority=400)  # before numpydoc
+    app.connect("autodoc-process-docstring", _formulas)
     app.connect("missing-reference", _by_last_name)
     return {"parallel_read_safe": True}
 
@@ -101,6 +102,12 @@ def with_links(text, original, page):
 def _literal_stars(_app, _what, _name, _obj, _options, lines):
     """Keep the star of a shape such as (n, *example) from being taken for emphasis."""
     lines[:] = [re.sub(r"(?<=[ (])\*(?=\w+\)$)", r"\\*", line) for line in lines]
+
+
+def _formulas(_app, what, _name, _obj, _options, lines):
+    """Show the indented formulas in a module's docstring as they are typed."""
+    if what == "module":
+        lines[:] = re.sub(r"\n\n(?=    \S)", "\n\n::\n\n", "\n".join(lines)).split("\n")
 
 
 def _by_last_name(app, env, node, contnode):

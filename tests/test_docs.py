@@ -4,7 +4,6 @@ The first part needs no more than the other tests. The rest needs ``pip install 
 Chromium, and is skipped without them.
 """
 
-import ast
 import functools
 import inspect
 import io
@@ -117,7 +116,7 @@ def run_command(line):
     elif words[:2] == ["jupyter", "nbconvert"]:
         pytest.importorskip("nbconvert", reason="pip install -e '.[notebooks]'")
         files = [file for word in words[2:] for file in (sorted(glob(word)) or [word])]
-        command = [sys.executable, "-m", "jupyter", "nbconvert", *files]
+        command = [sys.executable, "-m", "nbconvert", *files]
         variables = os.environ | {"PYTHONPATH": str(ROOT)} | variables
         told = subprocess.run(command, env=variables, capture_output=True, text=True)
         assert told.returncode == 0, f"{line}\n{told.stderr}"
@@ -268,31 +267,6 @@ def test_the_error_sentences_are_real(tmp_path, monkeypatch):
 FUNC = "grad value_and_grad vjp jvp hvp jacobian hessian"
 MAML = "adapt meta_loss meta_gradient per_task"
 EVALUATION = "evaluate score_tasks summarise"
-
-
-def rooms():
-    """Return the table of rooms in design.md: for each row the modules that it names."""
-    table = text("design.md").partition("| room |")[2].partition("\n\n")[0]
-    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
-    return [re.findall(r"`(\w+)(?:\.py|/)`", row) for row in rows]
-
-
-def test_every_room_is_in_the_table_and_imports_run_down_it():
-    level = {room: i for i, row in enumerate(rooms()) for room in row}
-    package = ROOT / "tinymaml"
-    there = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert set(level) == there - {"__init__", "__main__", "__pycache__"}
-    for path in package.rglob("*.py"):
-        here = path.relative_to(package).with_suffix("").parts
-        if here[0].startswith("__"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == len(here):
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                for name in names:
-                    room = name.split(".")[0]
-                    if room in level and room != here[0]:
-                        assert level[room] > level[here[0]], f"{here} imports {room}"
 
 
 # The built pages

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import io
 import json
 import os
@@ -224,12 +225,14 @@ class CtrlCAtLines:
         self.count, self.fatal = 0, fatal
 
     def __enter__(self):
+        gc.disable()  # what earlier tests left would be closed in lines of its own
         self.before = sys.gettrace()
         sys.settrace(self.of_frame)
         return self
 
     def __exit__(self, *_):
         sys.settrace(self.before)
+        gc.enable()
 
     def of_frame(self, frame, event, argument):
         file = frame.f_code.co_filename

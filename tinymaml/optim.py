@@ -2,7 +2,7 @@
 
 ``state = optimizer.init(params)``, and at every step
 ``params, state = optimizer.update(params, gradient, state)``.
-A state is a dict of numbers and of dicts of arrays, which a checkpoint can hold.
+A state is a dict whose values are numbers or dicts of arrays, so that a checkpoint can hold it.
 """
 
 import math
@@ -10,6 +10,8 @@ import math
 import numpy as np
 
 from .engine.tensor import Tensor, leaf
+
+Params = dict[str, Tensor]
 
 
 def _parameter(array):
@@ -36,18 +38,18 @@ class SGD:
     0.5
     """
 
-    def __init__(self, lr, momentum=0.0):
+    def __init__(self, lr: float, momentum: float = 0.0):
         _check_rate(lr)
         _check_decay("momentum", momentum)
         self.lr, self.momentum = lr, momentum
 
-    def init(self, params):
+    def init(self, params: Params) -> dict:
         """Return the state before the first update."""
         if not self.momentum:
             return {}
         return {"velocity": {name: np.zeros_like(p.data) for name, p in params.items()}}
 
-    def update(self, params, gradient, state):
+    def update(self, params: Params, gradient: Params, state: dict) -> tuple[Params, dict]:
         """Return the parameters after one step, and the new state."""
         if not self.momentum:
             step = {name: g.data for name, g in gradient.items()}
@@ -81,19 +83,19 @@ class Adam:
     0.999
     """
 
-    def __init__(self, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+    def __init__(self, lr: float = 1e-3, betas: tuple = (0.9, 0.999), eps: float = 1e-8):
         _check_rate(lr)
         for beta in betas:
             _check_decay("beta", beta)
         self.lr, self.betas, self.eps = lr, tuple(betas), eps
 
-    def init(self, params):
+    def init(self, params: Params) -> dict:
         """Return the state before the first update."""
         first = {name: np.zeros_like(p.data) for name, p in params.items()}
         second = {name: np.zeros_like(p.data) for name, p in params.items()}
         return {"step": 0, "first": first, "second": second}
 
-    def update(self, params, gradient, state):
+    def update(self, params: Params, gradient: Params, state: dict) -> tuple[Params, dict]:
         """Return the parameters after one step, and the new state."""
         step = state["step"] + 1
         beta1, beta2 = self.betas

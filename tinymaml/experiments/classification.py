@@ -15,8 +15,8 @@ from .problem import Problem, Trial
 from .schedule import check, choose, flag, option
 
 STEPS = 10  # of the curves at test: the authors' code always takes ten
-#: Whose statistics batch norm takes when the query is scored: the paper's protocol, in which the
-#: query examples of a task see each other, and the inductive one, in which they do not
+#: Whose statistics batch norm takes when the query is scored: in the paper's protocol the query
+#: examples of a task see each other, in the inductive one they do not
 QUERY, SUPPORT = "query batch", "support batch"
 KINDS = {
     "random": "1100 characters to train, 100 to validate, 423 to test, irrespective of alphabet",
@@ -37,18 +37,16 @@ class Images(NamedTuple):
 class Classification(Problem):
     """N-way K-shot classification, cross-entropy.
 
-    alpha is meant as in the authors' code, whose inner loss sums over the classes: on the mean over
-    examples, which we use, the step is n_way * alpha. Gamma and beta of batch norm are meta-learned
+    alpha is that of the authors' code, whose inner loss sums over the classes. Our loss is the mean
+    over examples, so the inner rate is n_way * alpha. Gamma and beta of batch norm are meta-learned
     but not adapted. The authors' batch norm has no gamma, and its epsilon is 1e-3 where ours is
     1e-5.
     """
 
     n_way: int = option(5, "classes of a task")
     k_shot: int = option(1, "support examples of each class")
-    n_query: int = option(0, "query images of each class in training; 0: as many as shots")
-    test_query: int = option(
-        0, "query images of each class at validation and test; 0: as many as shots"
-    )
+    n_query: int = option(0, "query images of a class in training; 0: as many as shots")
+    test_query: int = option(0, "query images of a class at validation, test; 0: as many as shots")
     train_way: int = option(0, "classes of a task in training; 0: as many as at test")
     images: Images | None = field(default=None, repr=False, compare=False)
 
@@ -58,32 +56,29 @@ class Classification(Problem):
     def __post_init__(self):
         check(self, "k_shot", least=1, what="1 or more")
         check(self, "n_way", least=2, what="at least 2 classes")
-        for name in ("n_query", "test_query"):
-            check(self, name, least=0, what="1 or more, or 0 for as many as shots")
-        if self.train_way == 1 or self.train_way < 0:
-            raise UserError(
-                f"--train-way is {self.train_way}; give at least 2 classes, or 0 for --n-way's"
-            )
+        check(self, "n_query", "test_query", least=0, what="1 or more, or 0 for as many as shots")
+        if self.train_way:
+            check(self, "train_way", least=2, what="at least 2 classes, or 0 for --n-way's")
 
     @property
     def setting(self) -> str:
-        """The task, as the paper's tables name it."""
+        """Classes and shots, as the paper's tables name them."""
         return f"{self.n_way}-way {self.k_shot}-shot"
 
     @property
     def task(self) -> str:
-        """What is learned from, in words."""
+        """The data and the setting."""
         return f"{self.data}, {self.setting}"
 
     @property
     def mean_scale(self) -> float:
-        """The authors sum the loss over the query and divide it by K; ours is the mean."""
+        """The authors' loss, a sum over the query divided by K, in units of ours, the mean."""
         return self.n_way * self.queries("train") / self.k_shot
 
     loss = staticmethod(nn.cross_entropy)
 
     def rates(self, alpha: float) -> dict[str, float]:
-        """Return the inner rates: the authors' sum over the classes; batch norm's stay."""
+        """Return the inner rates: n_way * alpha, and 0 for the parameters of batch norm."""
         return {
             name: 0 if name.endswith(("gamma", "beta")) else self.n_way * alpha
             for name in self.model.names
@@ -91,7 +86,7 @@ class Classification(Problem):
 
     @staticmethod
     def score(logits, y):
-        """Return the share of right answers in each task; not a number where logits are not."""
+        """Return the share of right answers in each task; NaN if a logit is not finite."""
         right = (logits.argmax(-1) == y).mean(-1)
         return np.where(np.isfinite(logits).all((-2, -1)), right, np.nan)
 
@@ -110,14 +105,14 @@ class Classification(Problem):
         return False
 
     def with_images(self, splits: dict, title: str | None = None) -> "Classification":
-        """Return the problem with the images of each split.
+        """Return the problem with these images.
 
         Parameters
         ----------
         splits : dict of str to list of uint8 arrays (images, h, w, c)
             As :class:`tinymaml.tasks.ImageEpisodes` takes them.
         title : str, optional
-            Of the tables, if the images are not those that the problem is named for.
+            Of the tables, for images other than those that the problem is named for.
 
         Raises
         ------
@@ -143,8 +138,8 @@ class Classification(Problem):
 
     def trials(self, method, params) -> Iterator[Trial]:
         """Yield the tests, on classes that training has not seen: transductive, then inductive."""
-        last = method.last_step
-        common = (params, self, method.label(self), self.setting)
+        last = method.test_steps
+        common = (params, self, method.label(self))
         steps = range(max(STEPS, last) + 1) if last else (0,)
         yield Trial(method.learner(self), *common, steps, [last], QUERY, curve=True)
         yield Trial(method.learner(self, inductive=True), *common, [last], [last], SUPPORT)
@@ -154,7 +149,7 @@ class Classification(Problem):
         label = method.label(self)
         printed = paper.value(self.data, label, self.setting)
         of_the_table = label in paper.TABLES.get(self.data, {})
-        at = paper.steps(self.data, self.setting) if of_the_table else method.last_step
+        at = paper.steps(self.data, self.setting) if of_the_table else method.test_steps
         return {self.setting: {at: printed[0] / 100}} if printed else {}
 
     def protocol(self, trials: list, rows: list, n_tasks: int, seed: int) -> str:
@@ -196,7 +191,7 @@ class Omniglot(Classification):
 
     @property
     def data(self) -> str:
-        """Title of the tables; only the paper's split stands beside the paper."""
+        """Title of the tables; the paper's are of the random split alone."""
         return "Omniglot" if self.split == "random" else f"Omniglot, {self.split} split"
 
     @property
@@ -208,7 +203,7 @@ class Omniglot(Classification):
 
     @property
     def test_chunk(self) -> int:
-        """More, since there is no second order to hold; two make a block of the largest."""
+        """More, since no graph is kept; two chunks of 16 * 6 tasks make a block."""
         return 6 * self.chunk
 
     @cached_property
@@ -217,11 +212,11 @@ class Omniglot(Classification):
 
     @cached_property
     def body(self):
-        """The body of systems that compare images: four convolutions with max-pooling to 64."""
+        """The network of learners that compare images: four convolutions with max-pooling."""
         return nn.Sequential(*nn.conv4(2, downsample="pool", image_size=28).layers[:-1])
 
     def download(self, data: str | None = None) -> str:
-        """Download the characters to a folder; returns its path."""
+        """Download the characters to a folder, and return its path."""
         from ..tasks import omniglot
 
         data = data or "data/omniglot"
@@ -239,7 +234,7 @@ class Omniglot(Classification):
         return self.with_images(splits), str(omniglot.find(data).resolve())
 
     def rotates(self, split):
-        """One of four angles for each class of an episode; not where the split has its own."""
+        """Return whether classes are turned; a split may have characters at fixed angles."""
         return self.split == "random" or (self.split == "lake" and split == "train")
 
     def data_sentence(self) -> str:
@@ -267,12 +262,12 @@ class OmniglotMLP(Omniglot):
 class MiniImageNet(Classification):
     """Few-shot classification of photographs (Finn et al. 2017, section 5.2): four convolutions.
 
-    Takes any images in a layout of MiniImageNet; tables name the data by their title.
+    It takes any images in a layout of MiniImageNet, and tables have the title of the images.
     """
 
-    n_query: int = option(15, "query images of each class in training; 0: as many as shots")
+    n_query: int = option(15, "query images of a class in training; 0: as many as shots")
     filters: int = option(32, "filters of every convolution")
-    image_size: int = option(84, "pixels a side to which the images are resized")
+    image_size: int = option(84, "width and height to which the images are resized")
 
     chunk = test_chunk = 1
     block = 10
@@ -280,8 +275,7 @@ class MiniImageNet(Classification):
     def __post_init__(self):
         super().__post_init__()
         check(self, "filters", least=1, what="1 or more")
-        if not 16 <= self.image_size <= 512:
-            raise UserError(f"--image-size is {self.image_size}; give 16 to 512 pixels")
+        check(self, "image_size", least=16, most=512, what="16 to 512 pixels")
 
     @property
     def data(self) -> str:
@@ -321,7 +315,7 @@ class MiniImageNet(Classification):
 class TrainingBatches:
     """Batches of training images, labelled by their class among all training classes.
 
-    They come as tasks without support, so that training without inner steps needs no change.
+    A batch is a task without support, for a learner that takes no inner steps.
 
     Parameters
     ----------
@@ -349,14 +343,14 @@ class TrainingBatches:
 class AllClasses(MiniImageNet):
     """Classification of photographs into all training classes at once, tested with 1 and 5 shots.
 
-    What the baselines of Ravi & Larochelle 2017 are pretrained on. In training, batches of 16
-    images are normalised each by itself.
+    The baselines of Ravi & Larochelle 2017 are pretrained on it. In training, batch norm takes the
+    statistics of batches of 16 images.
     """
 
     k_shot: int = 1
     n_query: int = 15
     train_way: int = 0
-    test_query: int = option(15, "query images of each class at validation and test")
+    test_query: int = option(15, "query images of a class at validation and test")
     filters: int = option(64, "filters of every convolution")
 
     batch = 16  # images of a training batch

@@ -2,22 +2,24 @@
 
 import hashlib
 import warnings
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
 from ..pictures import plots
 from ..tasks import Batch, ImageEpisodes, Task, miniimagenet, omniglot
+from .tables import aligned
 
-#: Of the drawings that Lake et al. published
+#: Of the drawings as Lake et al. published them
 OMNIGLOT_DIGEST = "75a36f7ce605ee617d0c45021613841aec979e079f71594e885aba52a7c003ce"
 
 
-def datasheet(name, root=None, out=None):
+def datasheet(name: str, root: str | Path | None = None, out: str | Path | None = None) -> str:
     """Check a data set and describe it: counts, a digest of its content, a picture of episodes.
 
-    The digest is of the images and not of the files: it is the same from a zip, from folders and
-    from any other layout that holds the same images.
+    The digest is of the images, not of the files: a zip, folders and any other layout of the same
+    images have the same one.
 
     Parameters
     ----------
@@ -25,14 +27,14 @@ def datasheet(name, root=None, out=None):
     root : str or path, optional
         Its folder; without it, the environment variable ``TINYMAML_DATA``.
     out : str or path, optional
-        Where the contact sheet goes, a PNG of an episode each of training, validation and test;
-        ``NAME-episodes.png`` in the current folder if not given.
+        The contact sheet, a PNG of an episode each of training, validation and test;
+        ``NAME-episodes.png`` in the current folder by default.
 
     Returns
     -------
     str
-        Where the data is and in which layout; of each split the numbers of classes and images and
-        the memory they take; the digest; where the contact sheet is.
+        The place and the layout of the data; the numbers of classes and images in each split and
+        the memory that they take; the digest; the place of the contact sheet.
 
     Raises
     ------
@@ -107,20 +109,18 @@ _SHEETS = {"omniglot": _omniglot, "miniimagenet": _miniimagenet}
 
 
 def _table(splits):
-    """An empty line and a table: for each split its images, a list of classes."""
+    """Return an empty line and a table of splits, which are lists of classes."""
     rows = [("split", "classes", "images", "per class", "memory")]
     for split, classes in splits.items():
         counts = [len(images) for images in classes]
         each = "..".join(map(str, sorted({min(counts), max(counts)})))
         memory = f"{sum(images.nbytes for images in classes) / 1e6:.1f} MB"
         rows.append((split, str(len(counts)), str(sum(counts)), each, memory))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    form = "  ".join(f"{{:{'>' if i else '<'}{width}}}" for i, width in enumerate(widths))
-    return ["", *(form.format(*row) for row in rows)]
+    return ["", *aligned(rows, left=1)]
 
 
 def _episodes(splits, rotate):
-    """One episode of each split, 5-way with 5 support and 10 query images, or what there is."""
+    """Return an episode of each split, 5-way with 5 support and 10 query images or fewer."""
     fewest = min(len(images) for classes in splits for images in classes)
     n_way = max(2, min(5, *map(len, splits)))
     k_shot = max(1, min(5, fewest // 3))

@@ -8,11 +8,12 @@ import numpy as np
 from ..engine.backend import asarray, to_numpy
 from ..engine.tensor import no_grad, raw
 from ..learners import Learner
+from ..learners.learner import Params
 from ..parallel.threads import map_chunks
 from ..tasks import Batch, Task
 
 
-def evaluate(experiment, params, tasks: Task, steps: int) -> np.ndarray:
+def evaluate(experiment, params: Params, tasks: Task, steps: int) -> np.ndarray:
     """Score the query of each task before adaptation and after every gradient step.
 
     Parameters
@@ -30,19 +31,13 @@ def evaluate(experiment, params, tasks: Task, steps: int) -> np.ndarray:
         The metric of the experiment's problem.
     """
     problem = experiment.problem
-    return score_tasks(
-        experiment.learner,
-        params,
-        [tasks],
-        problem.score,
-        steps=range(steps + 1),
-        chunk=problem.test_chunk,
-    )
+    options = {"steps": range(steps + 1), "chunk": problem.test_chunk}
+    return score_tasks(experiment.learner, params, [tasks], problem.score, **options)
 
 
 def score_tasks(
     learner: Learner,
-    params: dict,
+    params: Params,
     blocks: Iterable[Task],
     score: Callable,
     *,
@@ -50,24 +45,24 @@ def score_tasks(
     chunk: int = 100,
     bar=None,
 ) -> np.ndarray:
-    """Let a learner see the support of each task, and score what it says of the query.
+    """Let a learner see the support of each task, and score its predictions for the query.
 
     Parameters
     ----------
     learner : Learner
     params : dict of str to Tensor
     blocks : iterable of Task
-        With a leading task axis. One is taken after the other, so that no more of them than one
-        need be in memory.
+        With a leading task axis. They are taken one after another, so that only one need be in
+        memory.
     score : function
         ``score(prediction, y)`` of raw arrays: one number per task.
     steps : sequence of int
-        After which steps of adaptation to score, in rising order. A learner that takes no steps
+        Numbers of adaptation steps after which to score, rising. A learner that takes no steps
         scores the same after any number of them.
     chunk : int
         Tasks taken at once.
     bar : tqdm, optional
-        Told of every task that is done.
+        Shows how many tasks are done.
 
     Returns
     -------
@@ -94,11 +89,11 @@ def score_tasks(
 
 
 def summarise(scores: np.ndarray, worst: float = math.inf) -> dict:
-    """Return mean, 95 % interval and count of diverged tasks after every step.
+    """Return the mean, its 95 % interval and the count of diverged tasks after every step.
 
-    The interval is 1.96 standard deviations (of the population) over the root of the number of
-    tasks, as in the authors' code. Scores that are not a number or are above ``worst`` are counted
-    and left out of the mean.
+    Half the interval is 1.96 standard deviations (of the population) over the root of the number
+    of tasks, as in the authors' code. Scores above ``worst`` and those that are not a number are
+    counted and left out of the mean.
 
     Examples
     --------
@@ -107,15 +102,10 @@ def summarise(scores: np.ndarray, worst: float = math.inf) -> dict:
     ([2.0], [1], 1.386)
     """
     good = scores <= worst  # False for NaN
-    mean, interval = [], []
-    for column, kept in zip(scores.T, good.T):
-        column = column[kept]
-        mean.append(float(column.mean()) if column.size else math.nan)
-        half = 1.96 * column.std() / math.sqrt(column.size) if column.size else math.nan
-        interval.append(float(half))
+    columns = [column[kept] for column, kept in zip(scores.T, good.T)]
     return {
-        "mean": mean,
-        "ci95": interval,
+        "mean": [float(c.mean()) if c.size else math.nan for c in columns],
+        "ci95": [float(1.96 * c.std() / c.size**0.5) if c.size else math.nan for c in columns],
         "diverged": (~good).sum(axis=0).tolist(),
         "tasks": len(scores),
     }

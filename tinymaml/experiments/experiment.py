@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -12,9 +13,8 @@ from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
 from ..tasks import Batch, Task
-from .evaluation import score_tasks, summarise
 from .methods import Method
-from .problem import Problem, Trial
+from .problem import Problem
 from .schedule import Schedule
 
 
@@ -22,7 +22,7 @@ from .schedule import Schedule
 class Experiment:
     """How something is learned (method), what (problem), and how long and fast (schedule).
 
-    The options of the three are the settings of a run: their names differ.
+    The options of the three, whose names all differ, are the settings of a run.
 
     Examples
     --------
@@ -53,11 +53,11 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """How tables call the method."""
+        """The method's name in tables."""
         return self.method.label(self.problem)
 
     def options(self) -> dict:
-        """Return the settings by name: dataclass fields, whose metadata hold their help."""
+        """Return the settings by name: dataclass fields, whose metadata hold the help texts."""
         return {f.name: f for part in self.parts for f in fields(part) if "help" in f.metadata}
 
     def config(self) -> dict:
@@ -66,11 +66,11 @@ class Experiment:
         return {name: values[name] for name in self.options()}
 
     def replace(self, **settings) -> "Experiment":
-        """Return the experiment with other settings; TypeError if there is none of a name."""
+        """Return the experiment with other settings; TypeError if a name is unknown."""
         changed = []
         for part in (self.method, self.problem, self.schedule):
-            own = [f.name for f in fields(part) if f.name in settings]
-            changed.append(replace(part, **{name: settings.pop(name) for name in own}))
+            own = {f.name: settings.pop(f.name) for f in fields(part) if f.name in settings}
+            changed.append(replace(part, **own))
         if settings:
             raise TypeError(f"{next(iter(settings))!r} is not a setting of this experiment")
         return Experiment(*changed)
@@ -92,8 +92,8 @@ class Experiment:
     def gradient(self, params: dict, tasks: Task) -> tuple:
         """Return the objective on a batch of tasks and its gradient, clipped if the schedule says.
 
-        The authors clip the gradient of a loss that is summed over the query and divided by K; on
-        the mean over the query the limit is that much smaller.
+        The authors clip the gradient of a loss that is summed over the query and divided by K. Our
+        loss is the mean over the query, and the limit is smaller by the same factor.
         """
         tasks = Task(*[Batch(*map(asarray, batch)) for batch in tasks])
         chunk = self.problem.chunk
@@ -106,7 +106,7 @@ class Experiment:
     def validate(self, params: dict) -> tuple[float, int]:
         """Return the mean score on validation tasks, always the same, and how many diverged."""
         trial = self.method.validation(self.problem, params, self.schedule)
-        curve = self._score(trial, "val", self.schedule.validation_tasks)
+        curve = trial.score("val", self.schedule.rng("val"), self.schedule.validation_tasks)
         return curve["mean"][-1], curve["diverged"][-1]
 
     def test(self, params: dict, n_tasks: int, progress: bool = False) -> dict:
@@ -117,10 +117,10 @@ class Experiment:
             total=n_tasks * len(trials), desc="test", unit="task", disable=not progress, leave=False
         ) as bar:
             for trial in trials:
-                curve = self._score(trial, "test", n_tasks, bar)
+                curve = trial.score("test", self.schedule.rng("test"), n_tasks, bar)
                 rows += [_row(trial, curve, step) for step in trial.rows]
                 if trial.curve:
-                    curves[trial.setting] = curve
+                    curves[trial.problem.setting] = curve
         return {
             "protocol": self.method.protocol(self.problem, trials, rows, n_tasks, self.schedule),
             "metric": self.problem.metric,
@@ -129,8 +129,8 @@ class Experiment:
             "rows": rows,
         }
 
-    def figures(self, run, params: dict, results: dict) -> list:
-        """Draw the run's figures; returns their paths."""
+    def figures(self, run, params: dict, results: dict) -> list[Path]:
+        """Draw the run's figures, and return their paths."""
         drawn, rows, metric = [], run.read_metrics(), self.problem.metric
         if rows:
             drawn.append(run / "learning_curve.png")
@@ -143,13 +143,6 @@ class Experiment:
             )
         return drawn + self.problem.figures(run, self.method, params, self.schedule.rng)
 
-    def _score(self, trial: Trial, split: str, n_tasks: int, bar=None) -> dict:
-        problem = trial.problem
-        blocks = problem.blocks(split, self.schedule.rng(split), n_tasks)
-        options = {"steps": trial.steps, "chunk": problem.test_chunk, "bar": bar}
-        scores = score_tasks(trial.learner, trial.params, blocks, problem.score, **options)
-        return summarise(scores, problem.worst)
-
 
 def _row(trial, curve, step):
     """Return a row for the tables of a report: the score after some steps of adaptation."""
@@ -157,7 +150,7 @@ def _row(trial, curve, step):
     row = {
         "data": trial.problem.data,
         "method": trial.method,
-        "setting": trial.setting,
+        "setting": trial.problem.setting,
         "steps": step,
         "batch_norm": trial.batch_norm,
     }

@@ -1,4 +1,8 @@
-"""Methods: the settings of each learner, and the learner that they make for a problem."""
+"""Methods: the settings of each learner, and the learner that they make for a problem.
+
+A new learner needs one dataclass here, with its name in tables and the method ``learner``. All
+else has a default that serves any classifier.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,18 +10,16 @@ from dataclasses import dataclass
 from .. import learners, nn
 from ..engine.backend import asarray
 from ..engine.tensor import no_grad
-from ..errors import UserError
 from .classification import QUERY, SUPPORT, TrainingBatches
-from .evaluation import score_tasks, summarise
 from .problem import Trial
-from .schedule import Schedule, check, option
+from .schedule import ABOVE_0, Schedule, check, option
 
 
 class Method:
     """How it is learned: a frozen dataclass, whose options are the settings of a run."""
 
-    name = ""  # as tables call it
-    last_step = 0  # of adaptation, at validation and in the rows of a test
+    name = ""  # in tables
+    test_steps = 0  # of adaptation, at validation and test; for many methods an option
     any_way = False  # whether it can train with more classes than it is tested with
 
     def learner(self, problem, inductive: bool = False) -> learners.Learner:
@@ -27,18 +29,17 @@ class Method:
         ----------
         problem : Problem
         inductive : bool
-            Whose statistics batch norm takes at test: the support's, or else the query batch's.
+            Whether batch norm takes the support's statistics at test, or the query batch's.
         """
         raise NotImplementedError
 
     def label(self, problem) -> str:
-        """Return how the tables call the method on a problem."""
+        """Return the name of the method on a problem in tables."""
         return ", ".join([self.name, *problem.suffix])
 
     def validation(self, problem, params, schedule: Schedule) -> Trial:
         """Return what a validation scores."""
-        last = [self.last_step]
-        return Trial(self.learner(problem), params, problem, "", "", last, last)
+        return Trial(self.learner(problem), params, problem, self.name, [self.test_steps])
 
     def trials(self, problem, params, schedule: Schedule) -> Iterator[Trial]:
         """Yield the parts of the test."""
@@ -59,25 +60,14 @@ class MAML(Method):
     test_steps: int = option(1, "gradient steps at test")
 
     def __post_init__(self):
-        check(self, "inner_lr", least=5e-324, what="a number above 0")
+        check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
         check(self, "inner_steps", least=0, what="1 or more, or 0 to train without adaptation")
-        if not 1 <= self.test_steps <= 100:
-            raise UserError(f"--test-steps is {self.test_steps}; give 1 to 100")
-
-    @property
-    def last_step(self):
-        return self.test_steps
+        check(self, "test_steps", least=1, most=100, what="1 to 100")
 
     def learner(self, problem, inductive=False):
-        return learners.MAML(
-            problem.model,
-            problem.loss,
-            problem.rates(self.inner_lr),
-            self.inner_steps,
-            self.first_order,
-            self.test_steps,
-            inductive,
-        )
+        settings = (self.inner_steps, self.first_order, self.test_steps, inductive)
+        rates = problem.rates(self.inner_lr)
+        return learners.MAML(problem.model, problem.loss, rates, *settings)
 
     def label(self, problem):
         if not self.inner_steps:
@@ -89,11 +79,11 @@ class MAML(Method):
 class Pretrained(Method):
     """One network for the points of all tasks together, then fine-tuned (section 5.1).
 
-    By the step sizes that the legends of the paper's figures name, 0.01 at K = 5 and 0.02 above.
+    The step sizes are those in the legends of the paper's figures: 0.01 at K = 5 and 0.02 above.
     """
 
     name = "Pretrained"
-    last_step = 1
+    test_steps = 1
 
     def learner(self, problem, inductive=False):
         rate = 0.01 if problem.k_shot == 5 else 0.02
@@ -102,7 +92,7 @@ class Pretrained(Method):
 
 @dataclass(frozen=True)
 class Oracle(Method):
-    """A network that is told the task, so that it has nothing to learn from the support."""
+    """A network that is told which task it is, and so has nothing to learn from the support."""
 
     name = "Oracle"
 
@@ -123,7 +113,7 @@ class ProtoNet(Method):
 
 @dataclass(frozen=True)
 class Reptile(Method):
-    """Reptile: towards the weights that each task ends at (Nichol et al. 2018)."""
+    """Reptile: a step towards the parameters that each task ends at (Nichol et al. 2018)."""
 
     inner_lr: float = option(1e-3, "learning rate of the inner optimiser, Adam with beta1 = 0")
     inner_steps: int = option(5, "steps of the inner optimiser in training")
@@ -133,12 +123,8 @@ class Reptile(Method):
     name = "Reptile"
 
     def __post_init__(self):
-        check(self, "inner_lr", least=5e-324, what="a number above 0")
+        check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
         check(self, "inner_steps", "inner_batch", "test_steps", least=1, what="1 or more")
-
-    @property
-    def last_step(self):
-        return self.test_steps
 
     def learner(self, problem, inductive=False):
         settings = (self.inner_lr, self.inner_steps, self.inner_batch, self.test_steps)
@@ -149,11 +135,11 @@ class Reptile(Method):
 class Baselines(Method):
     """A classifier of all training classes, then fine-tuned, or with nearest neighbours.
 
-    The baselines of Ravi & Larochelle 2017. At test a fresh last layer is put on the network, one
-    draw for all tasks, and everything is fine-tuned by 15 steps of gradient descent on the support,
-    with the step size that is best on validation tasks (they try more of them, and decay too); or
-    each query image gets the label of the support image whose features are nearest by cosine.
-    Nearest class means of the pixels are the floor for both.
+    The baselines of Ravi & Larochelle 2017. For fine-tuning the network gets a fresh last layer,
+    one draw for all tasks, and everything takes 15 gradient steps on the support, with the step
+    size that is best on validation tasks (they try more of them, and decay too). The nearest
+    neighbour gives each query image the label of the support image whose features are nearest by
+    cosine. The nearest class mean of the pixels is the floor for both.
     """
 
     test_steps: int = option(15, "gradient steps of the fine-tuning")
@@ -164,58 +150,48 @@ class Baselines(Method):
     name = "Baselines"
 
     def __post_init__(self):
-        if not 1 <= self.test_steps <= 100:
-            raise UserError(f"--test-steps is {self.test_steps}; give 1 to 100")
+        check(self, "test_steps", least=1, most=100, what="1 to 100")
 
     def learner(self, problem, inductive=False):
         return learners.Pretrained(problem.model, problem.loss, 0.0)
 
     def validation(self, problem, params, schedule):
-        return self._nearest(problem, params, schedule)
-
-    def trials(self, problem, params, schedule):
-        for k_shot in (1, 5):
-            few = problem.replace(k_shot=k_shot)
-            pixels = learners.ProtoNet(PixelMeans())
-            yield Trial(pixels, {}, few, "Class means, raw pixels", few.setting)
-            yield self._nearest(few, params, schedule)
-            tuned, last = self.tuned(few, params, schedule), [self.test_steps]
-            for kind in (QUERY, SUPPORT):
-                learner, start = self.fine_tuning(few, params, schedule, tuned, kind == SUPPORT)
-                named = (few, "Fine-tuning", few.setting)
-                yield Trial(learner, start, *named, last, last, kind)
-
-    def fine_tuning(self, problem, params, schedule, rate: float, inductive: bool) -> tuple:
-        """Return the learner of a rate, and the parameters with a fresh last layer."""
-        model = problem.network(problem.n_way)
-        fresh = model.init(schedule.rng("weights"))
-        start = {n: fresh[n] if n.startswith("linear") else params[n] for n in fresh}
-        learner = learners.Pretrained(
-            model, problem.loss, rate, test_steps=self.test_steps, inductive=inductive
-        )
-        return learner, start
-
-    def tuned(self, problem, params, schedule) -> float:
-        """Return the rate that is best on validation tasks, by the support's statistics."""
-
-        def accuracy(rate):
-            learner, start = self.fine_tuning(problem, params, schedule, rate, True)
-            blocks = problem.blocks("val", schedule.rng("val"), self.tuning_tasks)
-            options = {"steps": [self.test_steps], "chunk": problem.test_chunk}
-            curve = summarise(score_tasks(learner, start, blocks, problem.score, **options))
-            return 0 if curve["diverged"][0] else curve["mean"][0]
-
-        return max(self.rates_tried, key=accuracy)
-
-    def _nearest(self, problem, params, schedule) -> Trial:
-        """Return the test of labelling by the nearest support image."""
+        """Return the test of the nearest neighbour."""
         some = TrainingBatches(problem.images.splits["train"], self.known_images)
         images = some.sample(schedule.rng("val", 1), 1).query.x[0]
         with no_grad():
             fixed = params | problem.body.statistics(params, asarray(images))
         learner = learners.NearestNeighbour(problem.body)
-        named = (problem, "Nearest neighbour", problem.setting)
-        return Trial(learner, fixed, *named, batch_norm="training images")
+        return Trial(learner, fixed, problem, "Nearest neighbour", batch_norm="training images")
+
+    def trials(self, problem, params, schedule):
+        for k_shot in (1, 5):
+            few = problem.replace(k_shot=k_shot)
+            yield Trial(learners.ProtoNet(PixelMeans()), {}, few, "Class means, raw pixels")
+            yield self.validation(few, params, schedule)
+            rate = self.tuned(few, params, schedule)
+            for inductive in (False, True):
+                yield self.fine_tuning(few, params, schedule, rate, inductive)
+
+    def fine_tuning(self, problem, params, schedule, rate: float, inductive: bool) -> Trial:
+        """Return the test of fine-tuning by a rate, from a fresh last layer."""
+        model = problem.network(problem.n_way)
+        fresh = model.init(schedule.rng("weights"))
+        start = {n: fresh[n] if n.startswith("linear") else params[n] for n in fresh}
+        settings = {"test_steps": self.test_steps, "inductive": inductive}
+        learner = learners.Pretrained(model, problem.loss, rate, **settings)
+        last, kind = [self.test_steps], SUPPORT if inductive else QUERY
+        return Trial(learner, start, problem, "Fine-tuning", last, last, kind)
+
+    def tuned(self, problem, params, schedule) -> float:
+        """Return the rate that is best on validation tasks, by the support's statistics."""
+
+        def accuracy(rate):
+            trial = self.fine_tuning(problem, params, schedule, rate, inductive=True)
+            curve = trial.score("val", schedule.rng("val"), self.tuning_tasks)
+            return 0 if curve["diverged"][0] else curve["mean"][0]
+
+        return max(self.rates_tried, key=accuracy)
 
     def protocol(self, problem, trials, rows, n_tasks, schedule):
         tuned = [trial for trial in trials if trial.batch_norm == SUPPORT]
@@ -236,9 +212,9 @@ class Baselines(Method):
 
 
 class PixelMeans(nn.Layer):
-    """Images as vectors of fewer pixels, averages of blocks: (n, h, w, c) -> (n, d).
+    """Images as vectors of fewer pixels, the means of blocks: (n, h, w, c) -> (n, d).
 
-    The side of 84 pixels becomes 21.
+    A side of 84 pixels becomes 21.
     """
 
     def __call__(self, params, x):

@@ -55,7 +55,7 @@ TABLES = {
     """),
 }
 
-# What other papers print of systems that stand beside the table, Omniglot and MiniImageNet.
+# What other papers print of systems that are not in the tables.
 ELSEWHERE = {
     # Snell et al. 2017, Tables 1 and 2: trained with 60 (Omniglot), 30 and 20 classes an episode.
     # Nichol et al. 2018, Tables 1 and 2, with transductive batch norm.
@@ -72,7 +72,7 @@ ELSEWHERE = {
 }
 
 
-def column(data, setting, steps):
+def column(data: str, setting: str, steps: int) -> str:
     """Return the name of a result's column in the table of its data.
 
     Images have one number for each setting, sinusoids one for each number of gradient steps too.
@@ -87,8 +87,8 @@ def column(data, setting, steps):
     return f"{setting}, {steps} step{'s' * (steps != 1)}"
 
 
-def steps(data, setting):
-    """Return after how many gradient steps the accuracies of images are taken (A.1).
+def steps(data: str, setting: str) -> int:
+    """Return the number of gradient steps at test of the paper's accuracies (A.1).
 
     Examples
     --------
@@ -100,19 +100,21 @@ def steps(data, setting):
     return 5 if setting.startswith("20-way") else 3
 
 
-def value(data, method, setting, steps=None):
-    """Return what the paper prints, or for a system that is not in it the system's own paper.
+def value(
+    data: str, method: str, setting: str, steps: int | None = None
+) -> tuple[float, float | None] | None:
+    """Return what the paper prints, or the paper of a system that is not in it.
 
     Parameters
     ----------
     data : {"Omniglot", "MiniImageNet", "sinusoid"}
-        For any other there is nothing in the paper.
+        The paper has no other.
     method : str
         As in the rows of :data:`TABLES` and :data:`ELSEWHERE`.
     setting : str
         "5-way 1-shot" and so on; "K = 5" of sinusoids.
     steps : int, optional
-        Gradient steps at test; asked for by sinusoids only.
+        Gradient steps at test, needed for sinusoids alone.
 
     Returns
     -------

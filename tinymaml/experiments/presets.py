@@ -1,5 +1,7 @@
 """The experiments by name: ``tinymaml list`` shows them, ``tinymaml train NAME`` runs one."""
 
+from dataclasses import replace
+
 from ..errors import UserError
 from . import methods
 from .classification import AllClasses, MiniImageNet, Omniglot, OmniglotMLP
@@ -7,7 +9,7 @@ from .experiment import Experiment
 from .schedule import Schedule
 from .sinusoid import InformedSinusoids, Sinusoids
 
-#: Settings that a training does not depend on: a run may be tested by others
+#: Settings of the test alone, which `tinymaml evaluate` may change
 OF_THE_TEST = ("test_steps", "test_query")
 
 # Finn et al. 2017, A.1, and the authors' code for the 5-shot batches of MiniImageNet.
@@ -16,12 +18,7 @@ _WAVES = Schedule(
 )
 _CHARACTERS = Schedule(steps=60_000, meta_batch=32)
 _PHOTOGRAPHS = Schedule(
-    steps=60_000,
-    meta_batch=4,
-    clip=10.0,
-    log_every=10,
-    checkpoint_every=50,
-    validation_tasks=100,
+    steps=60_000, meta_batch=4, clip=10.0, log_every=10, checkpoint_every=50, validation_tasks=100
 )
 _SINUSOID = Experiment(methods.MAML(inner_lr=0.01), Sinusoids(), _WAVES)
 _OMNIGLOT = Experiment(methods.MAML(inner_lr=0.4, test_steps=3), Omniglot(), _CHARACTERS)
@@ -36,8 +33,8 @@ _PROTONET = Experiment(
     Omniglot(train_way=60, n_query=5),
     Schedule(steps=20_000, meta_batch=1, decay="halving"),
 )
-# Nichol et al. 2018, from the authors' code: ten images of each class to train on, and an outer
-# step that falls from 1 to 0.
+# Nichol et al. 2018, the authors' code: ten images of each class in training, and an outer step
+# that falls from 1 to 0.
 _REPTILE = Experiment(
     methods.Reptile(),
     Omniglot(n_query=9),
@@ -73,12 +70,10 @@ EXPERIMENTS = {
     "miniimagenet-pretrained": Experiment(
         methods.Baselines(),
         AllClasses(),
-        Schedule(
-            steps=30_000, meta_batch=4, log_every=20, checkpoint_every=100, validation_tasks=100
-        ),
+        replace(_PHOTOGRAPHS, steps=30_000, clip=0.0, log_every=20, checkpoint_every=100),
     ),
 }
-# Settings that runs of earlier versions store, though their experiment does not depend on them
+# Settings in runs of earlier versions that their experiment did not depend on
 _WITHOUT_EFFECT = {"first_order", "inner_lr", "inner_steps", "k_shot", "n_query", "clip"}
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..learners import Learner
 from ..tasks import Task
+from .evaluation import score_tasks, summarise
 
 
 class Trial(NamedTuple):
@@ -18,12 +20,12 @@ class Trial(NamedTuple):
     learner : Learner
     params : dict of str to Tensor
     problem : Problem
-    method, setting : str
-        As the rows of a report name them.
+    method : str
+        Its name in the rows of a report.
     steps : sequence of int
-        After which steps of adaptation it is scored.
+        The numbers of adaptation steps after which it is scored.
     rows : sequence of int
-        For which of these the report has a row.
+        Those of ``steps`` that have a row in a report.
     batch_norm : str or None
         Whose statistics batch norm takes.
     curve : bool
@@ -34,44 +36,52 @@ class Trial(NamedTuple):
     params: dict
     problem: Any
     method: str
-    setting: str
     steps: Sequence[int] = (0,)
     rows: Sequence[int] = (0,)
     batch_norm: str | None = None
     curve: bool = False
 
+    def score(self, split: str, rng: np.random.Generator, n_tasks: int, bar=None) -> dict:
+        """Score the learner on tasks of a split, as :func:`~.evaluation.summarise` does."""
+        problem = self.problem
+        blocks = problem.blocks(split, rng, n_tasks)
+        options = {"steps": self.steps, "chunk": problem.test_chunk, "bar": bar}
+        scores = score_tasks(self.learner, self.params, blocks, problem.score, **options)
+        return summarise(scores, problem.worst)
+
 
 class Problem:
     """Where tasks come from, which network and loss they want, and how they are tested.
 
-    A problem is a frozen dataclass, whose options are the settings of a run. It has ``model``,
-    ``loss``, ``tasks``, ``trials``, ``protocol``, ``score`` and ``number``, and the title of its
-    tables, ``data``.
+    A problem is a frozen dataclass, whose options are the settings of a run. Its own are ``model``,
+    ``loss``, ``tasks``, ``trials``, ``protocol``, ``score`` and ``number``; ``data``, the title of
+    its tables; ``setting``, the column there; and ``task``, both in words. A problem of images also
+    has ``body``, for learners that compare images.
     """
 
     needs_data = False
     metric = ""
-    suffix = ()  # of the method, in the names of tables
+    suffix = ()  # of the method's name in tables
     chunk: int | None = None  # tasks taken at once in training, all by default
     test_chunk = 100  # and at test
-    block = 100  # tasks of a test in memory at once; which they are depends on it
-    worst = float("inf")  # a score above it, or that is not a number, counts as diverged
+    block = 100  # tasks of a test in memory at once; which tasks are drawn depends on it
+    worst = float("inf")  # a score above it, or one that is not a number, counts as diverged
     mean_scale = 1.0  # the authors' summed loss in units of our mean loss
 
-    def replace(self, **changed):
+    def replace(self, **changed) -> "Problem":
         """Return the same problem with other settings."""
         return replace(self, **changed)
 
     def blocks(self, split: str, rng: np.random.Generator, n_tasks: int) -> Iterator[Task]:
-        """Yield tasks of a split, a block of them after the other."""
+        """Yield tasks of a split, block after block."""
         source = self.tasks(split)
         for start in range(0, n_tasks, self.block):
             yield source.sample(rng, min(self.block, n_tasks - start))
 
     def result(self, mean: float, half: float, diverged: int) -> str:
-        """Return a score with its interval as text, and how many tasks are left out of it."""
+        """Return a score with its interval as text, and how many tasks it leaves out."""
         return self.number(mean, half) + f" ({diverged} diverged)" * (diverged > 0)
 
-    def figures(self, run, method, params, rng) -> list:
-        """Draw the problem's own figures into a run's folder; returns their paths."""
+    def figures(self, run, method, params, rng) -> list[Path]:
+        """Draw the problem's own figures into a run's folder, and return their paths."""
         return []

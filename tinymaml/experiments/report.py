@@ -121,11 +121,6 @@ def report(folders: list[str | Path], out: str | Path) -> list[Path]:
     return list(pages)
 
 
-def _preset(name):
-    """Return the settings of an experiment as it comes, none if it is not of this package."""
-    return EXPERIMENTS[name].config() if name in EXPERIMENTS else {}
-
-
 def _results(run):
     """Return the test results of a run."""
     results = run.read_json("results.json")
@@ -140,8 +135,8 @@ def _recipe(results):
 
     Runs of earlier versions hold settings that their experiment no longer has.
     """
-    usual = _preset(results["experiment"])
-    words = [results["experiment"]]
+    name = results["experiment"]  # runs of other versions may be of others
+    usual, words = EXPERIMENTS[name].config() if name in EXPERIMENTS else {}, [name]
     for key, value in (results["settings"] | {"steps": results["trained_steps"]}).items():
         if key in usual and key != "seed" and value is not False and value != usual[key]:
             words += [flag(key)] if value is True else [flag(key), str(value)]
@@ -353,8 +348,7 @@ def _all_sinusoids(entries, out):
     def draw(axes):
         for ax, (label, curves) in zip(axes, panels.items()):
             plots.method_curves(curves, label, "mean squared error", ax=ax)
-        handles = axes[0].get_legend_handles_labels()
-        axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
+        plots.shared_legend(axes)
 
     path = out / "sinusoid-methods.png"
     plots.save(path, draw, width=4 * len(panels), height=4, panels=(1, len(panels)))

@@ -1,17 +1,20 @@
 """How long and how fast a training goes, and what a setting is."""
 
+import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 from ..optim import SGD, Adam
 
+ABOVE_0 = 5e-324  # the smallest positive number
 HALVING = 2000  # steps after which "halving" halves the rate (Snell et al. 2017)
 
 
-def option(default, meaning: str):
-    """Return a field of a setting: stored with a run, and an option of the command line."""
+def option(default: Any, meaning: str) -> Any:
+    """Return a dataclass field that a run stores and that the command line has an option for."""
     return field(default=default, metadata={"help": meaning})
 
 
@@ -26,16 +29,16 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check(settings, *names: str, least: float, what: str) -> None:
-    """Raise UserError if one of the named settings is below ``least``, infinite or NaN."""
+def check(settings, *names: str, least: float, most=sys.float_info.max, what: str) -> None:
+    """Raise UserError if a named setting is below ``least``, above ``most``, infinite or NaN."""
     for name in names:
         value = getattr(settings, name)
-        if not least <= value < float("inf"):
+        if not least <= value <= most:
             raise UserError(f"{flag(name)} is {value}; give {what}")
 
 
 def choose(settings, name: str, *known: str) -> None:
-    """Raise UserError if the named setting is none of the known ones."""
+    """Raise UserError if the value of the named setting is not one of the known ones."""
     value = getattr(settings, name)
     if value not in known:
         raise UserError(f"{flag(name)} is {value!r}; choose {', '.join(known[:-1])} or {known[-1]}")
@@ -43,25 +46,24 @@ def choose(settings, name: str, *known: str) -> None:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps, batches and rates of a meta-training, and what is written down on the way.
+    """Steps, batches and rates of a meta-training, and how often it logs, validates and saves.
 
     Parameters
     ----------
     log_every, validate_every, checkpoint_every : int
-        Steps between two rows of the metrics, two validations (rows too), two checkpoints.
+        Steps between two rows of the metrics, two validations, two checkpoints. A validation is
+        a part of a row.
     validation_tasks : int
         Tasks of a validation.
     """
 
     steps: int = option(60_000, "meta-iterations")
-    seed: int = option(0, "seed of all random numbers: initial weights and tasks")
+    seed: int = option(0, "seed of the random numbers")
     meta_lr: float = option(1e-3, "learning rate of the meta-optimiser")
     meta_batch: int = option(32, "tasks per meta-iteration")
-    clip: float = option(
-        0.0, "bound of the meta-gradient's elements, in the authors' units; 0: none"
-    )
+    clip: float = option(0.0, "limit of the meta-gradient's elements, as the authors'; 0: none")
     optimizer: str = option("adam", "meta-optimiser: adam or sgd")
-    decay: str = option("none", "of the meta-optimiser's rate: none, linear (to 0) or halving")
+    decay: str = option("none", "decay of the learning rate: none, linear (to 0) or halving")
     log_every: int = 20
     validate_every: int = 500
     checkpoint_every: int = 100
@@ -69,7 +71,7 @@ class Schedule:
 
     def __post_init__(self):
         check(self, "steps", "meta_batch", least=1, what="1 or more")
-        check(self, "meta_lr", least=5e-324, what="a number above 0")
+        check(self, "meta_lr", least=ABOVE_0, what="a number above 0")
         check(self, "clip", least=0, what="a number above 0, or 0 for no clipping")
         check(self, "seed", least=0, what="0 or more")
         choose(self, "optimizer", "adam", "sgd")
@@ -83,13 +85,13 @@ class Schedule:
         purpose : {"weights", "train", "val", "test"}
             The initial weights, or the tasks of a split.
         step : int
-            Of the training, whose tasks are a function of the seed and the step: that is what
-            makes a resumed run equal to one without a break. Of other purposes, one more stream.
+            Of the training. Its tasks depend on the seed and the step alone, so that a resumed
+            run equals one without a break. For other purposes, the number of one more stream.
         """
         stream = ("weights", "train", "val", "test").index(purpose)
         return np.random.default_rng([self.seed, stream, step] if step else [self.seed, stream])
 
-    def optimiser(self, step: int):
+    def optimiser(self, step: int) -> Adam | SGD:
         """Return the optimiser of a step, from 1 on."""
         share = {
             "none": 1,

@@ -1,6 +1,6 @@
 """The results of a test as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .presets import EXPERIMENTS
 
@@ -8,12 +8,12 @@ SHOWN = (0, 1, 2, 3, 5, 10, 20, 50)  # steps of a long curve
 
 
 def shortfall(results: dict) -> str:
-    """Say how far a training came that has fewer iterations than the experiment's own.
+    """Return how many iterations a training has, if they are fewer than its experiment's.
 
     Parameters
     ----------
     results : dict
-        Of results.json.
+        As in ``results.json``.
 
     Examples
     --------
@@ -35,14 +35,13 @@ def table(problem, results: dict) -> str:
     ----------
     problem : Problem
     results : dict
-        As :meth:`Experiment.test` returns them; ``trained_steps`` too.
+        As in ``results.json``.
     """
-    columns = _curves(problem, results) if results["curves"] else _rows(problem, results)
-    columns = list(columns)
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in zip(*columns)
-    ]
+    if results["curves"]:
+        rows = list(zip(*_curves(problem, results)))
+    else:
+        rows = [_row(problem, row) for row in results["rows"]]
+    lines = aligned(rows)
     lost = [row["diverged"] for row in results["rows"]]
     lost += [sum(curve["diverged"]) for curve in results["curves"].values()]
     if any(lost):
@@ -50,6 +49,20 @@ def table(problem, results: dict) -> str:
     if short := shortfall(results):
         lines.append(f"Trained for {short}.")
     return "\n".join(["", results["protocol"], "", *lines])
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    """Return rows of cells as lines with columns, the first ``left`` of them flush left.
+
+    Examples
+    --------
+    >>> aligned([("a", "1"), ("bb", "10")], left=1)
+    ['a    1', 'bb  10']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    signs = "<" * left + ">" * (len(widths) - left)
+    form = "  ".join(f"{{:{sign}{width}}}" for sign, width in zip(signs, widths))
+    return [form.format(*row) for row in rows]
 
 
 def _curves(problem, results) -> Iterator[list[str]]:
@@ -64,15 +77,7 @@ def _curves(problem, results) -> Iterator[list[str]]:
             yield ["paper", *[problem.number(values[i]) if i in values else "" for i in steps]]
 
 
-def _rows(problem, results) -> Iterator[tuple[str, ...]]:
-    return zip(
-        *[
-            (
-                row["method"],
-                row["setting"],
-                f"batch norm: {row['batch_norm']}" if row["batch_norm"] else "",
-                problem.result(row["mean"], row["ci95"], row["diverged"]),
-            )
-            for row in results["rows"]
-        ]
-    )
+def _row(problem, row) -> tuple[str, ...]:
+    statistics = f"batch norm: {row['batch_norm']}" if row["batch_norm"] else ""
+    score = problem.result(row["mean"], row["ci95"], row["diverged"])
+    return row["method"], row["setting"], statistics, score

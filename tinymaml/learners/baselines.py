@@ -1,4 +1,9 @@
-"""Baselines: what MAML is compared with, and a learner too."""
+"""Baselines, which MAML is compared with; they are learners too.
+
+All tasks share one network f_theta, which learns nothing about learning:
+
+    theta <- theta - beta grad_theta sum_i L_Ti(f_theta).
+"""
 
 from dataclasses import dataclass
 
@@ -11,10 +16,9 @@ from .maml import MAML, per_task
 
 @dataclass(frozen=True)
 class Pretrained(MAML):
-    """One network for the examples of all tasks together, fine-tuned to each at test.
+    """One network for all tasks together, fine-tuned to each at test (Finn et al. 2017, 5.1).
 
-    Finn et al. 2017, section 5.1. Training takes the examples of the query; parameters as
-    :class:`MAML`, of which training has no inner steps.
+    It is :class:`MAML` without inner steps in training, which takes the examples of the query.
     """
 
     steps: int = 0
@@ -22,7 +26,7 @@ class Pretrained(MAML):
 
 @dataclass(frozen=True)
 class NoAdaptation(Pretrained):
-    """The same network, which says the same whatever the support is."""
+    """The same network without fine-tuning: its predictions do not depend on the support."""
 
     lr: float = 0.0
 
@@ -34,8 +38,9 @@ class NoAdaptation(Pretrained):
 class NearestNeighbour(Learner):
     """The label of the support example whose features are nearest by cosine.
 
-    Ravi & Larochelle 2017, section 5. It learns nothing by itself: ``body`` is trained otherwise,
-    say as a part of a classifier of all training classes.
+    Ravi & Larochelle 2017, section 5. The score of class k is the largest
+    cos(f_theta(x), f_theta(x_i)) over its support examples x_i. It has no objective: ``body`` is
+    trained as a part of a classifier of all training classes.
 
     Parameters
     ----------

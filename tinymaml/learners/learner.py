@@ -16,8 +16,12 @@ class Learner(Protocol):
     """A system that learns to learn from tasks: MAML, or another one.
 
     Training descends ``objective``, and a test asks ``predict``; neither knows more of a learner.
-    All arrays of ``support``, ``x`` and ``tasks`` have a leading task axis, and parameters have
-    none: they are what all tasks share.
+    All arrays of ``support``, ``x`` and ``tasks`` have a leading task axis. Parameters have none:
+    all tasks share them.
+
+    A new learner is a frozen dataclass in a file of its own in this folder. To train it by a
+    command, it also needs its settings, a :class:`tinymaml.experiments.methods.Method`, and a name
+    in ``experiments/presets.py``.
     """
 
     def init(self, rng: np.random.Generator) -> Params:
@@ -25,31 +29,57 @@ class Learner(Protocol):
         ...
 
     def objective(self, params: Params, tasks: Task) -> Tensor:
-        """Return what meta-training descends: a scalar, the mean over the tasks."""
+        """Return the loss that meta-training descends: a scalar, the mean over the tasks."""
         ...
 
     def predict(self, params: Params, support: Batch, x: Array) -> Tensor:
-        """Return what the learner says of x, once it has seen the support.
+        """Return what the learner predicts for x after it has seen the support.
 
         Parameters
         ----------
         params : dict of str to Tensor
         support : Batch
-            The examples of each task that come with their targets.
+            The labelled examples of each task.
         x : array, shape (n_tasks, n, *example)
 
         Returns
         -------
         Tensor, shape (n_tasks, n, k)
-            The k outputs of a regression; of a classification one score for each class.
+            In regression the k outputs, in classification one score for each of k classes.
         """
         ...
 
     def predictions(
         self, params: Params, support: Batch, x: Array, steps: Sequence[int]
     ) -> Iterator[Tensor]:
-        """Yield what the learner says after each of these numbers of steps of adaptation.
+        """Yield the predictions after each of these numbers of adaptation steps.
 
-        They are in rising order. A learner that takes no steps says one thing.
+        ``steps`` rises. A learner that takes no steps has one prediction, and needs no more than
+        this.
         """
         yield self.predict(params, support, x)
+
+
+class GradientLearner(Learner):
+    """A learner whose network, ``model``, takes gradient steps on the support, as MAML does.
+
+    It has the numbers of steps ``steps`` in training and ``test_steps`` at test (None: the same),
+    and says by ``inductive`` whose statistics batch norm takes at test.
+    """
+
+    def init(self, rng):
+        return self.model.init(rng)
+
+    def path(self, params: Params, support: Batch, steps: int) -> Iterator[Params]:
+        """Yield the parameters of each task before and after every step on the support."""
+        raise NotImplementedError
+
+    def predict(self, params, support, x):
+        steps = self.steps if self.test_steps is None else self.test_steps
+        return next(self.predictions(params, support, x, [steps]))
+
+    def predictions(self, params, support, x, steps):
+        for step, adapted in enumerate(self.path(params, support, max(steps))):
+            if step in steps:
+                fixed = self.model.statistics(adapted, support.x) if self.inductive else {}
+                yield self.model(adapted | fixed, x)

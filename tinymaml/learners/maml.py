@@ -1,12 +1,16 @@
-"""Model-Agnostic Meta-Learning (Finn, Abbeel, Levine 2017), Algorithm 1.
+"""Model-Agnostic Meta-Learning (Finn, Abbeel & Levine 2017), Algorithm 1.
 
-Each task T starts from the same theta and takes gradient steps on its support,
+Each task T_i starts from the same theta and takes gradient steps on its support (line 6),
 
-    theta' = theta - alpha grad L_T(f_theta),
+    theta'_i = theta - alpha grad_theta L_Ti(f_theta),
 
-and theta descends the loss that theta' has on the query, by the gradient through these steps:
+and theta descends the loss of theta'_i on the query, by the gradient through these steps (line 8,
+Equation 1):
 
-    theta <- theta - beta grad_theta sum_T L_T(f_theta').
+    theta <- theta - beta grad_theta sum_i L_Ti(f_theta'_i).
+
+Here the sum is a mean over the tasks. First-order MAML takes grad_theta L_Ti(f_theta) as a
+constant (section 5.2).
 """
 
 from collections.abc import Callable
@@ -23,7 +27,7 @@ from ..engine.tensor import Tensor, raw, recording, tensor, thread
 from ..nn import Layer
 from ..parallel.chunks import gradient_by_chunks
 from ..tasks import Batch, Task
-from .learner import Array, Learner, Params
+from .learner import Array, GradientLearner, Params
 
 Loss = Callable[[Params, Array, Array], Tensor]  # of (params, x, y): one value per task
 Rates = float | Tensor | dict[str, float | Tensor]
@@ -49,13 +53,13 @@ def adapt(
     params : dict of str to Tensor
         theta. With a leading task axis on every parameter if ``support`` has one.
     support : Batch
-        The examples to adapt on: of one task, or of many with a leading task axis.
+        The examples to adapt to: of one task, or of many with a leading task axis.
     lr : float or dict
         alpha, or one for each parameter; a parameter of rate 0 is not adapted.
     steps : int
         Gradient steps.
     first_order : bool
-        Take the gradients as constants: what follows does not differentiate through them.
+        Take the gradients as constants: theta' is not differentiated through them.
 
     Returns
     -------
@@ -94,18 +98,12 @@ def adapt(
 
 
 def meta_loss(
-    loss: Loss,
-    params: Params,
-    tasks: Task,
-    *,
-    lr: Rates,
-    steps: int = 1,
-    first_order: bool = False,
+    loss: Loss, params: Params, tasks: Task, *, lr: Rates, steps: int = 1, first_order: bool = False
 ) -> Tensor:
-    """Mean over tasks of the query loss after adaptation: the meta-objective, Equation 1.
+    """Return the meta-objective: the mean over tasks of the query loss after adaptation.
 
-    Its gradient with respect to ``params`` is the meta-gradient (Algorithm 1, line 8), through the
-    inner gradients unless ``first_order``.
+    Its gradient with respect to ``params`` is the meta-gradient (Algorithm 1, line 8; Equation 1).
+    Unless ``first_order``, it goes through the inner gradients.
 
     Parameters
     ----------
@@ -200,8 +198,8 @@ def per_task(params: Params, n_tasks: int) -> Params:
 
 
 @dataclass(frozen=True)
-class MAML(Learner):
-    """MAML as a learner.
+class MAML(GradientLearner):
+    """MAML as a learner: theta' = theta - alpha grad L(theta), and theta descends L(theta').
 
     Parameters
     ----------
@@ -216,10 +214,10 @@ class MAML(Learner):
     first_order : bool
         Take inner gradients as constants in training.
     test_steps : int, optional
-        Gradient steps at test, where that is another number.
+        Gradient steps at test; ``steps`` by default.
     inductive : bool
-        Whose statistics batch norm takes at test: those of the support (inductive), or those of
-        the batch that is predicted (transductive, as in the paper).
+        At test, normalise by the statistics of the support (inductive) and not by those of the
+        batch that is predicted (transductive, as in the paper).
 
     Examples
     --------
@@ -240,39 +238,22 @@ class MAML(Learner):
     test_steps: int | None = None
     inductive: bool = False
 
-    def init(self, rng):
-        return self.model.init(rng)
-
     def task_loss(self, params, x, y):
         """Return the loss of each task: L_T(f_theta)."""
         return self.loss(self.model(params, x), y)
 
     def objective(self, params, tasks):
-        return meta_loss(
-            self.task_loss,
-            params,
-            tasks,
-            lr=self.lr,
-            steps=self.steps,
-            first_order=self.first_order,
-        )
+        inner = {"lr": self.lr, "steps": self.steps, "first_order": self.first_order}
+        return meta_loss(self.task_loss, params, tasks, **inner)
 
-    def predict(self, params, support, x):
-        steps = self.steps if self.test_steps is None else self.test_steps
-        return next(self.predictions(params, support, x, [steps]))
-
-    def predictions(self, params, support, x, steps):
-        params = per_task(params, len(support.x))
-        for step in range(max(steps) + 1):
-            if step:
-                params = adapt(self.task_loss, params, support, lr=self.lr, first_order=True)
-            if step in steps:
-                fixed = self.model.statistics(params, support.x) if self.inductive else {}
-                yield self.model(params | fixed, x)
+    def path(self, params, support, steps):
+        yield (params := per_task(params, len(support.x)))
+        for _ in range(steps):
+            yield (params := adapt(self.task_loss, params, support, lr=self.lr, first_order=True))
 
 
 def _rate_of_each(lr, params):
-    """Return the rate of each parameter that is adapted: those of rate 0 are left out."""
+    """Return the rate of every parameter that is adapted, which leaves out those of rate 0."""
     rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
     if rates.keys() != params.keys():
         raise ValueError(

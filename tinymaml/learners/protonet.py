@@ -6,7 +6,7 @@ class with a probability that falls with the squared Euclidean distance d (Equat
     c_k = mean of f_phi(x_i) over the support of class k,
     p(y = k | x) = softmax over k of -d(f_phi(x), c_k).
 
-Training descends -log p(y | x), with more classes in an episode than at test.
+Training descends -log p(y = k | x) of the true class k, in episodes of more classes than at test.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine.ops import cross_entropy
+from ..engine.tensor import Tensor
 from ..nn import Layer
-from .learner import Learner
+from .learner import Array, Learner
 
 
 @dataclass(frozen=True)
 class ProtoNet(Learner):
-    """Prototypical networks as a learner.
+    """Prototypical networks as a learner: each query is nearest to the mean of its class.
 
     Parameters
     ----------
     body : Layer
         f_phi: images to vectors, (n, h, w, c) -> (n, d).
     inductive : bool
-        Whether batch norm takes the statistics of the support for the query too, rather than
-        those of the query batch.
+        Normalise the query too by the statistics of the support, and not by its own.
 
     Examples
     --------
@@ -54,13 +54,13 @@ class ProtoNet(Learner):
         fixed = self.body.statistics(params, support.x) if self.inductive else {}
         means = class_means(self.body(params, support.x), support.y)
         query = self.body(params | fixed, x)
-        # -d(q, c) = 2 q . c - |c|^2 - |q|^2
+        # -d(q, c) = 2 q . c - |q|^2 - |c|^2
         products = query @ means.swapaxes(-1, -2)
-        lengths = [np.sum(a * a, axis=-1) for a in (query, means)]
-        return 2 * products - lengths[0][..., :, None] - lengths[1][..., None, :]
+        squares = [np.sum(a * a, axis=-1) for a in (query, means)]
+        return 2 * products - squares[0][..., :, None] - squares[1][..., None, :]
 
 
-def class_means(features, labels):
+def class_means(features: Tensor, labels: Array) -> Tensor:
     """Return the mean of the features of every class: (n, d), (n) -> (classes, d)."""
     classes = np.arange(int(labels.max()) + 1, like=labels)
     members = (labels[..., None, :] == classes[:, None]).astype(features.dtype)

@@ -14,8 +14,8 @@ import numpy as np
 from ..engine import ops
 from ..engine.ops.linalg import linear
 from ..engine.ops.shape import reshape
-from ..engine.tensor import Tensor, tensor
-from .weights import glorot_uniform
+from ..engine.tensor import Tensor, raw, tensor
+from .weights import Initialiser, glorot_uniform
 
 Params = dict[str, Tensor]
 
@@ -24,7 +24,7 @@ class Layer:
     """What all layers are: parameters by ``init``, and a function of them and an input."""
 
     names: Sequence[str] = ()  # of the parameters, in order of use
-    optional: Sequence[str] = ()  # of parameters that may be given, and are not initialised
+    optional: Sequence[str] = ()  # of those that may be given but that ``init`` does not draw
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Return the layer's function of an input."""
@@ -36,7 +36,7 @@ class Layer:
         Parameters
         ----------
         rng : numpy.random.Generator
-            On the host for every backend, so that a seed gives the same weights on each.
+            On the host for every backend, so that a seed gives the same weights everywhere.
         dtype : dtype
             Of the parameters.
 
@@ -51,19 +51,16 @@ class Layer:
         }
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return the initial parameters as float64 arrays; none for a layer without any."""
+        """Return the initial parameters as float64 arrays."""
         return {}
 
     def statistics(self, params: Params, x: Tensor) -> Params:
-        """Return what a batch says of the optional parameters; see :class:`Sequential`."""
+        """Return the optional parameters that a batch gives; see :class:`Sequential`."""
         return {}
 
     def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.options().items())})"
-
-    def options(self):
-        """Return what the layer was made with, for its printed form."""
-        return {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str))}
+        options = [f"{k}={v}" for k, v in vars(self).items() if isinstance(v, (int, float, str))]
+        return f"{type(self).__name__}({', '.join(options)})"
 
 
 class Linear(Layer):
@@ -86,7 +83,7 @@ class Linear(Layer):
 
     names = ("weight", "bias")
 
-    def __init__(self, inputs, outputs, weight_init=glorot_uniform):
+    def __init__(self, inputs: int, outputs: int, weight_init: Initialiser = glorot_uniform):
         self.inputs, self.outputs, self.weight_init = inputs, outputs, weight_init
 
     def draw(self, rng):
@@ -122,7 +119,9 @@ class Conv2d(Layer):
 
     names = ("weight", "bias")
 
-    def __init__(self, channels, outputs, kernel_size, stride=1, padding="same"):
+    def __init__(
+        self, channels: int, outputs: int, kernel_size: int, stride: int = 1, padding: str = "same"
+    ):
         self.channels, self.outputs, self.kernel_size = channels, outputs, kernel_size
         self.stride, self.padding = stride, padding
 
@@ -137,9 +136,9 @@ class Conv2d(Layer):
 class BatchNorm(Layer):
     """Normalise each channel over the current batch, per task: ``(n,h,w,c)->`` or ``(n,c)->``.
 
-    The statistics are those of the batch at hand, in training and at test, as in the authors' code:
-    there are no running averages. Only where ``params`` also hold ``mean`` and ``var``, (c) each,
-    these are used instead: see :meth:`Sequential.statistics`.
+    The statistics are those of the current batch, in training and at test, as in the authors' code:
+    there are no running averages. If ``params`` also hold ``mean`` and ``var``, (c) each, these are
+    used instead: see :meth:`Sequential.statistics`.
 
     Parameters
     ----------
@@ -160,7 +159,7 @@ class BatchNorm(Layer):
 
     optional = ("mean", "var")
 
-    def __init__(self, channels, affine=True, eps=1e-5):
+    def __init__(self, channels: int, affine: bool = True, eps: float = 1e-5):
         self.channels, self.affine, self.eps = channels, affine, eps
         self.names = ("gamma", "beta") if affine else ()
 
@@ -174,8 +173,7 @@ class BatchNorm(Layer):
             return self._by_given_statistics(params, x)
         if self.affine:
             return ops.batch_norm(x, params["gamma"], params["beta"], self.eps)
-        like = x.data if hasattr(x, "node") else x
-        one = np.ones_like(like, shape=self.channels)
+        one = np.ones_like(raw(x), shape=self.channels)
         return ops.batch_norm(x, one, 0 * one, self.eps)
 
     def statistics(self, params, x):
@@ -196,7 +194,7 @@ class BatchNorm(Layer):
 class MaxPool2d(Layer):
     """The maximum of every size x size window: ``(n,h,w,c)->(n,h//size,w//size,c)``."""
 
-    def __init__(self, size):
+    def __init__(self, size: int):
         self.size = size
 
     def __call__(self, params, x):
@@ -237,7 +235,7 @@ class Sequential(Layer):
     ['linear1.weight', 'linear1.bias', 'linear2.weight', 'linear2.bias']
     """
 
-    def __init__(self, *layers):
+    def __init__(self, *layers: Layer):
         self.layers, self.parts, count = layers, [], Counter()
         for layer in layers:
             kind = type(layer).__name__.lower()
@@ -261,10 +259,9 @@ class Sequential(Layer):
     def statistics(self, params, x):
         """Return the statistics of a batch at every batch norm, as parameters that fix them.
 
-        With ``params | model.statistics(params, support)`` the model normalises whatever it is
-        given by the statistics of the support, so that no query example sees another one: the
-        inductive protocol. With those of training images it does what others do with running
-        averages.
+        With ``params | model.statistics(params, support)`` the model normalises every input by the
+        statistics of the support, so that no query example sees another one: the inductive
+        protocol. Statistics of training images do what running averages do elsewhere.
 
         Parameters
         ----------
@@ -299,8 +296,5 @@ class Sequential(Layer):
 
 def _own(params, layer, prefix):
     """Return the parameters of one layer, by the layer's own names."""
-    own = {name: params[prefix + name] for name in layer.names}
-    for name in layer.optional:
-        if prefix + name in params:
-            own[name] = params[prefix + name]
-    return own
+    given = [name for name in layer.optional if prefix + name in params]
+    return {name: params[prefix + name] for name in (*layer.names, *given)}

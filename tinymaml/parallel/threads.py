@@ -1,13 +1,14 @@
 """Chunks of tasks on a pool of threads.
 
-NumPy lets go of Python's lock while it computes, so chunks of tasks run side by side, each with
-its linear algebra on one thread. A chunk fits a core's caches, where the whole batch would not.
+NumPy releases Python's lock while it computes, so chunks of tasks run side by side, each with its
+linear algebra on one thread. A chunk fits a core's caches; the whole batch would not.
 """
 
 import ctypes
 import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 
 import numpy as np
@@ -16,10 +17,10 @@ from threadpoolctl import ThreadpoolController
 from ..engine.backend import get_backend
 
 
-def map_chunks(function, chunks):
+def map_chunks(function: Callable, chunks: Iterable) -> Iterator:
     """Yield ``function(chunk)`` of every chunk in order, computed on as many threads as cores.
 
-    What a chunk gives does not depend on the number of threads.
+    The result of a chunk does not depend on the number of threads.
 
     Examples
     --------
@@ -30,7 +31,7 @@ def map_chunks(function, chunks):
         yield from map(function, chunks)
         return
 
-    def quietly(chunk):  # what overflows is found in the result, by those who use it
+    def quietly(chunk):  # callers find in the result what overflowed
         with np.errstate(all="ignore"):
             return function(chunk)
 
@@ -39,10 +40,10 @@ def map_chunks(function, chunks):
         yield from _pool().map(quietly, chunks)
 
 
-def single_threaded_blas():
-    """Hold the linear algebra library to one thread inside a ``with`` block.
+def single_threaded_blas() -> AbstractContextManager:
+    """Keep the linear algebra library to one thread inside a ``with`` block.
 
-    Results then do not depend on how many cores there are.
+    Results then do not depend on the number of cores.
     """
     return _controller().limit(limits=1, user_api="blas")
 
@@ -60,12 +61,12 @@ def _pool():
 
 
 @cache
-def keep_freed_memory():
-    """Ask the C library (glibc) to keep freed memory rather than give it back to the system.
+def keep_freed_memory() -> None:
+    """Ask the C library (glibc) to keep freed memory and not to give it back to the system.
 
-    Training frees and takes the same memory at every step, and the system clears every page of it
-    anew: a third of the time of a sinusoid step, a fifth of an Omniglot one. Large pages for what
-    is kept save 5 % more of the latter. Where there is no glibc, nothing happens.
+    Training frees and takes the same memory at every step, and the system clears each page anew:
+    a third of the time of a sinusoid step, a fifth of an Omniglot step. Large pages save 5 % more
+    of the latter. Without glibc, nothing happens.
     """
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # the numbers of <malloc.h>
     huge_page, use_huge_pages = 1 << 21, 14  # and of <sys/mman.h>

@@ -19,9 +19,9 @@ class GraphMemory:
     by_op : dict of str to int
         Results of ops, by the op that made them; the largest first.
     constants : int
-        What requires no gradient: data, labels, and masks that derivatives made.
+        Arrays that require no gradient: data, labels, and masks that derivatives made.
     leaves : int
-        What gradients are asked for: the parameters.
+        Tensors that require a gradient: the parameters.
     """
 
     by_op: dict
@@ -49,7 +49,7 @@ class GraphMemory:
 def graph_memory(outputs) -> GraphMemory:
     """Count the bytes of the arrays that tensors and the graph behind them keep alive.
 
-    An array counts once, however often it is used, and a view as the array that it is a view of.
+    An array counts once, however often it is used, and a view counts as its array.
     Python's own objects, some hundred bytes for every op, are not counted.
 
     Parameters
@@ -72,7 +72,7 @@ def graph_memory(outputs) -> GraphMemory:
     leaves            8.00 kB
     total            16.01 kB
 
-    What is kept for the derivative of ``exp`` is its result, and for that of ``sin`` its argument.
+    The derivative of ``exp`` keeps its result, and that of ``sin`` its argument.
 
     What each inner step of MAML adds:
 

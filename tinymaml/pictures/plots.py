@@ -1,10 +1,14 @@
 """Figures: each function takes data, draws one figure and returns the matplotlib Axes."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from ..files import replacing
+from ..tasks import Batch, Task
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart
+# Okabe & Ito's colours, which colour-blind readers can distinguish
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00".split()
 
 
@@ -18,10 +22,10 @@ def _axes(ax):
     return ax
 
 
-def learning_curve(rows, metric, ax=None):
+def learning_curve(rows: list[dict], metric: str, ax=None):
     """Draw the meta-loss and the validation metric over the steps of a training.
 
-    An accuracy has an axis of its own, to the right; an error shares that of the meta-loss.
+    An accuracy has its own axis to the right; an error shares that of the meta-loss.
 
     Parameters
     ----------
@@ -58,17 +62,17 @@ def learning_curve(rows, metric, ax=None):
     return ax
 
 
-def adaptation_curve(summaries, metric, paper=None, ax=None):
+def adaptation_curve(summaries: dict, metric: str, paper: dict | None = None, ax=None):
     """Draw a metric on test tasks over gradient steps, with its 95 % interval.
 
     Parameters
     ----------
     summaries : dict of str to dict
-        For each curve its label and what :func:`tinymaml.evaluation.summarise` gives, as
-        ``curves`` of a run's ``results.json``.
+        By the label of each curve, its scores as :func:`~tinymaml.experiments.evaluation.summarise`
+        returns them and ``curves`` of a run's ``results.json`` holds them.
     metric : str
     paper : dict of str to dict, optional
-        By the label of a curve, the paper's values after some steps, as ``paper`` there.
+        By the label of a curve, the paper's values by the number of steps, as ``paper`` there.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
@@ -90,7 +94,7 @@ def adaptation_curve(summaries, metric, paper=None, ax=None):
     return ax
 
 
-def sinusoid_fits(support, fits, truth, ax=None):
+def sinusoid_fits(support: Batch, fits: dict, truth: Batch, ax=None):
     """Draw one task: its points, the true curve, and the network after some gradient steps.
 
     As Figure 2 of Finn et al. 2017.
@@ -116,7 +120,7 @@ def sinusoid_fits(support, fits, truth, ax=None):
     return ax
 
 
-def method_curves(curves, title, metric, ax=None):
+def method_curves(curves: dict, title: str, metric: str, ax=None):
     """Draw a metric over gradient steps for several methods on the same tasks.
 
     A panel of Figure 3 of Finn et al. 2017.
@@ -137,7 +141,13 @@ def method_curves(curves, title, metric, ax=None):
     return ax
 
 
-def contact_sheet(tasks, titles=None, ax=None):
+def shared_legend(axes: list) -> None:
+    """Put the legend that the first of several axes would have below all of them."""
+    handles = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
+
+
+def contact_sheet(tasks: Task, titles: list[str] | None = None, ax=None):
     """Draw the images of classification tasks, one task below the other.
 
     A row for each class with its label before it: support images left, query images right.
@@ -176,7 +186,7 @@ def contact_sheet(tasks, titles=None, ax=None):
 
 
 def _by_class(batch):
-    """Images (tasks, classes, k, h, w, c), each with a white margin right and below."""
+    """Return images (tasks, classes, k, h, w, c), each with a white margin right and below."""
     x, y = np.asarray(batch.x), np.asarray(batch.y)
     order = np.argsort(y, axis=1, kind="stable")
     x = x[np.arange(len(x))[:, None], order]
@@ -187,10 +197,10 @@ def _by_class(batch):
     return np.pad(x, edge, constant_values=1)
 
 
-def save(path, draw, width=7.0, height=4.5, panels=(1, 1)):
-    """Draw on a figure without a screen and save it as PNG in its place.
+def save(path: str | Path, draw: Callable, width=7.0, height=4.5, panels=(1, 1)) -> None:
+    """Draw a figure without a screen, and save it as PNG.
 
-    ``draw`` takes the list of the axes, ``panels`` = (rows, columns) of them, row by row.
+    ``draw`` takes the list of the axes row by row; ``panels`` is (rows, columns).
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What every source of tasks yields: support to adapt on, query to be scored on."""
+"""What every source of tasks yields: a support to adapt to, and a query to be scored on."""
 
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ class Task(NamedTuple):
     Attributes
     ----------
     support : Batch
-        The examples that the model adapts on (Finn et al. 2017, Algorithm 2, line 5).
+        The examples that the model adapts to (Finn et al. 2017, Algorithm 2, line 5).
     query : Batch
         The examples that score the adapted model (line 8).
 
@@ -45,8 +45,8 @@ class Task(NamedTuple):
     support: Batch
     query: Batch
 
-    def part(self, start, stop):
-        """Return the tasks from one to before another, of many with a leading task axis.
+    def part(self, start: int, stop: int) -> "Task":
+        """Return the tasks ``start`` to ``stop`` - 1 of many with a leading task axis.
 
         Examples
         --------

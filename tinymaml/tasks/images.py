@@ -1,6 +1,7 @@
 """N-way K-shot episodes from images that are sorted into classes, and reading such images."""
 
 import io
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from numbers import Integral
@@ -16,9 +17,9 @@ from .episode import Batch, Task
 class ImageEpisodes:
     """Draws classification tasks: n_way classes, k_shot support and n_query query images of each.
 
-    The classes of an episode differ from each other, and so do the images of a class in support
-    and query. Labels are a fresh random permutation in every episode and the examples come in
-    random order, so that neither says anything about the class.
+    An episode has no class twice, and no image twice in support and query. Labels are a fresh
+    random permutation in every episode and the examples come in random order, so that neither
+    tells anything about the class.
 
     Parameters
     ----------
@@ -33,13 +34,13 @@ class ImageEpisodes:
     Raises
     ------
     UserError
-        If the images cannot fill such an episode; the sentence says which number is at fault.
+        If the images cannot fill such an episode; the sentence names the wrong number.
 
     References
     ----------
     Vinyals et al. (2016), Matching Networks, section 4.1 (episodes); Santoro et al. (2016),
-    section 4.1 (rotations). One rotation per class and episode is Finn et al.'s choice; it also
-    means that no character meets itself at another angle.
+    section 4.1 (rotations). One rotation per class and episode, as Finn et al. do, also means that
+    no episode has a character at two angles.
 
     Examples
     --------
@@ -52,7 +53,7 @@ class ImageEpisodes:
     array([0, 1, 2, 3, 4])
     """
 
-    def __init__(self, images, n_way, k_shot, n_query, rotate=False):
+    def __init__(self, images, n_way: int, k_shot: int, n_query: int, rotate: bool = False):
         if not isinstance(images, np.ndarray):
             images = [np.asarray(class_images) for class_images in images]
         _check_images(images, rotate)
@@ -61,13 +62,13 @@ class ImageEpisodes:
         self.images, self.counts = images, counts
         self.n_way, self.k_shot, self.n_query, self.rotate = n_way, k_shot, n_query, rotate
 
-    def sample(self, rng, n_tasks):
+    def sample(self, rng: np.random.Generator, n_tasks: int) -> Task:
         """Draw episodes.
 
         Parameters
         ----------
         rng : numpy.random.Generator
-            The only source of chance: an equal generator draws equal episodes.
+            Equal generators draw equal episodes.
         n_tasks : int
 
         Returns
@@ -147,10 +148,10 @@ def _check_sizes(counts, n_way, k_shot, n_query):
         )
 
 
-def read_images(folder, size, channels=3):
+def read_images(folder: str | Path, size: int, channels: int = 3) -> tuple[list, list[str]]:
     """Read your own pictures: a folder that holds a folder of JPEG or PNG files for each class.
 
-    Pictures are turned upright as their camera noted, squeezed to squares, and laid on white where
+    Pictures are turned upright by their camera's note, squeezed to squares, and laid on white if
     they are transparent. Hidden files are left out.
 
     Parameters
@@ -166,12 +167,12 @@ def read_images(folder, size, channels=3):
     images : list of uint8 arrays (n, size, size, channels)
         Of each class, sorted by the names of the files; classes may have unequal counts.
     names : list of str
-        The names of the classes, which are those of their folders, sorted.
+        Of the classes, sorted: the names of their folders.
 
     Raises
     ------
     UserError
-        If anything in the folder is not a picture, or is damaged; the sentence names it.
+        If anything in the folder is damaged or not a picture; the sentence names it.
 
     Examples
     --------
@@ -188,8 +189,8 @@ each class
     return [decode_all(files, size, channels) for files in classes.values()], list(classes)
 
 
-def class_folders(folder):
-    """Class -> its files, of a folder (or `zipfile.Path`) with a folder of files for each class."""
+def class_folders(folder) -> dict[str, list]:
+    """Return the files of each class in a path, or zipfile.Path, with a folder for each class."""
     classes = {}
     for path in visible(folder):
         if not path.is_dir():
@@ -200,26 +201,26 @@ def class_folders(folder):
     return classes
 
 
-def visible(folder):
-    """What is in a folder, sorted by name, without what systems leave there."""
+def visible(folder) -> list:
+    """Return what a folder holds, sorted by name, without what systems leave there."""
     junk = ("__MACOSX", "Thumbs.db", "desktop.ini")
     paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name not in junk]
     return sorted(paths, key=lambda path: path.name)
 
 
-def decode_all(pictures, size, channels=3):
+def decode_all(pictures: Iterable, size: int, channels: int = 3) -> np.ndarray:
     """Decode pictures on several threads: uint8 (n, size, size, channels)."""
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(partial(decode, size=size, channels=channels), pictures)))
 
 
-def decode(picture, size, channels=3):
+def decode(picture, size: int, channels: int = 3) -> np.ndarray:
     """Decode a picture.
 
     Parameters
     ----------
     picture : path, `Member` or uint8 array (h, w, 3)
-        A JPEG or PNG file, or what one decodes to.
+        A JPEG or PNG file, or a decoded one.
     size, channels : int
 
     Returns
@@ -238,7 +239,7 @@ def decode(picture, size, channels=3):
         image = Image.fromarray(picture)
     else:
         with reading(picture, "JPEG or PNG image"):
-            # Other formats are read by other programs, which may do what the file says.
+            # Pillow reads some other formats by outside programs, which may run what they hold.
             image = Image.open(io.BytesIO(picture.read_bytes()), formats=("JPEG", "PNG"))
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):

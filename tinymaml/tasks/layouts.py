@@ -1,10 +1,10 @@
-"""The layouts in which few-shot image sets such as MiniImageNet are handed on.
+"""The layouts of few-shot image sets such as MiniImageNet.
 
-Each is two functions. The first looks at names alone, and says where the parts of the set lie that
-are in a folder. The second reads a part: class -> its pictures, which are uint8 arrays
-(height, width, 3) or paths of JPEG and PNG files that are yet to be decoded.
+Each is two functions. The first looks at names alone, and finds the parts of a set in a folder. The
+second reads a part, and returns the pictures of each class by its name: uint8 arrays (h, w, 3), or
+paths of JPEG and PNG files, which are decoded later.
 
-Nothing that a file holds is run: names in a pickle stand for functions of this file.
+Nothing that a file holds is executed: names in a pickle stand for functions of this file.
 """
 
 import csv
@@ -19,12 +19,12 @@ from ..errors import UserError
 from ..files import Member, reading
 from .images import class_folders, visible
 
-# What people call the parts; some have, beside what trains, what validates on the same classes.
+# Names of the parts. Some sets also have images to validate on in the classes of training.
 SPLITS = {"train": "train_phase_train train", "val": "val validation valid", "test": "test"}
 
 
 def _first(folder, *patterns):
-    """Split -> the first path of these names that is in the folder."""
+    """Return, by split, the first path of these names that is in the folder."""
     found = {}
     for split, aliases in SPLITS.items():
         paths = [folder / name.format(alias) for name in patterns for alias in aliases.split()]
@@ -33,7 +33,7 @@ def _first(folder, *patterns):
 
 
 class _Dtype:
-    """Stands for a dtype in a pickle, of numbers only: objects could be anything."""
+    """Stands for a dtype in a pickle: of numbers alone, since objects could be anything."""
 
     def __init__(self, name, *_):
         self.dtype = np.dtype(name)
@@ -45,7 +45,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for an array in a pickle, which makes it first and then fills it."""
+    """Stands for an array in a pickle, which first makes it and then fills it."""
 
     def __setstate__(self, state):
         _, shape, dtype, in_columns, data = state
@@ -80,7 +80,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _read_pickle(path):
-    """The pickle of a cache, or of a category split, which tells the rows of classes apart."""
+    """Read the pickle of a cache, or that of a category split, which has a label for each row."""
     with reading(path, "pickle of images"), open(path, "rb") as file:
         data = _texts(_Unpickler(file, encoding="latin1").load())
         if "class_dict" in data:
@@ -92,7 +92,7 @@ def _read_pickle(path):
 
 
 def _texts(data):
-    """The dict, whose keys may be bytes."""
+    """Return a dict whose keys may be bytes with keys that are text."""
     return {k.decode() if isinstance(k, bytes) else k: value for k, value in data.items()}
 
 
@@ -103,7 +103,7 @@ def _images(images):
 
 
 def _by_class(pictures, labels, names):
-    """Class -> its pictures, whose labels are text, or numbers that may have names."""
+    """Return the pictures of each class; labels are text, or numbers that may have names."""
     classes = {}
     for picture, label in zip(pictures, labels, strict=True):
         label = label.decode() if isinstance(label, bytes) else label
@@ -154,8 +154,8 @@ def _read_parquet(paths):
     return classes
 
 
-def find_tables(folder):
-    """Split -> its table, in a folder or beside a zip."""
+def find_tables(folder) -> dict:
+    """Return the table of each split, in a folder or beside a zip."""
     places = [folder] if isinstance(folder, Path) else [Path(folder.root.filename).parent, folder]
     return dict(i for place in places for i in _first(place, "{}.csv", "splits/{}.csv").items())
 

@@ -45,18 +45,18 @@ class FewShotImages(NamedTuple):
     names: dict
 
 
-def load(root=None, size=SIZE):
-    """Read MiniImageNet, or another set in a layout of it, from the files that are there.
+def load(root: str | Path | None = None, size: int = SIZE) -> FewShotImages:
+    """Read MiniImageNet, or another set in one of its layouts.
 
-    The layouts, in the order in which they are looked for: ``mini-imagenet-cache-*.pkl``,
+    The layouts, in the order of the search: ``mini-imagenet-cache-*.pkl``,
     ``*_data.hdf5``, ``miniImageNet_category_split_*.pickle``, ``images/`` with ``train.csv``,
     ``val.csv`` and ``test.csv`` (also in a zip), ``train/``, ``val/`` and ``test/`` with a folder
-    for each class (also in a zip), Parquet files. Nothing that the files hold is ever run.
+    for each class (also in a zip), Parquet files. Nothing that the files hold is executed.
 
     Parameters
     ----------
     root : str or path, optional
-        See `find`.
+        As of `find`.
     size : int
         Images of another width or height are resized to this, pixels.
 
@@ -67,8 +67,8 @@ def load(root=None, size=SIZE):
     Raises
     ------
     UserError
-        If the set is not there, incomplete, damaged, or shares classes between its parts; the
-        sentence says which and where.
+        If the set is missing, incomplete or damaged, or shares classes between its parts; the
+        sentence says what is wrong and where.
 
     Warns
     -----
@@ -111,14 +111,14 @@ def load(root=None, size=SIZE):
     return FewShotImages(title, layout, images, names)
 
 
-def find(root=None):
-    """The folder or zip that holds the set; `load` takes it for the same one of the same title.
+def find(root: str | Path | None = None) -> Path:
+    """Return the folder or zip that holds the set: `load` finds the same set by it.
 
     Parameters
     ----------
     root : str or path, optional
-        That folder or zip, or the folder above it if it is called ``miniimagenet``, with any
-        capitals and hyphens; without it, the environment variable ``TINYMAML_DATA``.
+        That folder or zip, or the folder above it if it is called ``miniimagenet`` (in any
+        capitals, with or without hyphen). The environment variable ``TINYMAML_DATA`` by default.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def find(root=None):
     Raises
     ------
     UserError
-        If there is no whole set; the sentence says what is there and what was looked for.
+        If there is no whole set; the sentence says what is there and what is expected.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def find(root=None):
 
 
 def _located(root):
-    """The folder of the set, its layout, what that found there, and the root to find it by."""
+    """Return the folder of the set, its layout, its parts, and the root to find it by."""
     root = root or os.environ.get("TINYMAML_DATA")
     expected = f"give a folder that holds {', or '.join(LAYOUTS)}; {_OURS}"
     if not root:

@@ -7,6 +7,7 @@ import io
 import os
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -52,12 +53,12 @@ class Omniglot(NamedTuple):
     names: list
 
 
-def load(data=None, resize="nearest"):
+def load(data: str | Path | None = None, resize: str = "nearest") -> Omniglot:
     """Read Omniglot from upstream's two zips or their unpacked folders.
 
-    Characters are sorted, background before evaluation, and drawings too. The result is kept as a
-    file for the next time, one of 25 MB for each `resize`, in the folder that the environment
-    variable ``TINYMAML_CACHE`` names, or else in ``~/.cache/tinymaml``.
+    Characters are sorted, background before evaluation, and so are drawings. A file of 25 MB for
+    each `resize` keeps the result for the next time, in the folder that the environment variable
+    ``TINYMAML_CACHE`` names, or else in ``~/.cache/tinymaml``.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def load(data=None, resize="nearest"):
     Raises
     ------
     UserError
-        If the data is not there, incomplete or damaged; the sentence says what is missing.
+        If the data is missing, incomplete or damaged; the sentence says what is missing.
 
     References
     ----------
@@ -109,7 +110,7 @@ def load(data=None, resize="nearest"):
 
 
 def _shrink(ink, method):
-    """(20, 105, 105) bool -> (20, 28, 28) uint8."""
+    """Resize (20, 105, 105) bool to (20, 28, 28) uint8."""
     pixels = np.where(ink, 0, 255).astype(np.uint8)
     for _ in range(2):  # as Pillow does: along x and then along y; here for all drawings at once
         rows = Image.fromarray(pixels.reshape(-1, SIDE))
@@ -118,19 +119,19 @@ def _shrink(ink, method):
     return 255 - pixels
 
 
-def find(data=None):
-    """The folder that holds both of upstream's parts, as zips or unpacked.
+def find(data: str | Path | None = None) -> Path:
+    """Return the folder that holds both of upstream's parts, as zips or unpacked.
 
     Parameters
     ----------
     data : str or path, optional
-        That folder, or the one above it if it is called ``omniglot`` or ``omniglot-py``; without
-        it, the environment variable ``TINYMAML_DATA``.
+        That folder, or the one above it if it is called ``omniglot`` or ``omniglot-py``. The
+        environment variable ``TINYMAML_DATA`` by default.
 
     Raises
     ------
     UserError
-        If the files are not there; the sentence says which, and where they come from.
+        If files are missing; the sentence says which, and where they come from.
 
     Examples
     --------
@@ -156,20 +157,20 @@ def find(data=None):
     raise UserError(f"Omniglot folder {data} {what}; {expected}")
 
 
-def source(folder, part):
-    """The zip file or the unpacked folder of a part, or None."""
+def source(folder: Path, part: str) -> Path | None:
+    """Return the zip file or the unpacked folder of a part, or None."""
     # Some unpackers put images_background/images_background.
     places = (folder / f"{part}.zip", folder / part / part, folder / part)
     return next((path for path in places if path.exists()), None)
 
 
-def drawings(folder):
+def drawings(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the drawings of each character, characters and drawings sorted by name.
 
     Parameters
     ----------
     folder : Path
-        What `find` gives.
+        As `find` returns it.
 
     Yields
     ------
@@ -191,7 +192,7 @@ def drawings(folder):
 
 
 def _files(path):
-    """The drawings in a zip or folder, sorted."""
+    """Return the drawings in a zip or folder, sorted."""
     if path.is_dir():
         return sorted(path.glob(_DRAWING))
     with reading(path, "zip"):
@@ -206,17 +207,17 @@ def _ink(file):
         return ~np.asarray(image).reshape(SIDE, SIDE)
 
 
-def download(root):
+def download(root: str | Path) -> None:
     """Fetch upstream's two zips (16 MB) into the folder `root` and check them.
 
-    A file whose checksum is right is kept; a name only ever appears complete.
+    A file whose checksum is right is kept, and no file is ever half-written.
 
     Raises
     ------
     UserError
-        If there is no network, no room, or the server sends anything but upstream's file.
+        If there is no network or no room, or the server sends another file than upstream's.
     """
-    # Loaded here because it takes longer than the rest of the package, and few runs download.
+    # Imported here: they take longer than the rest of the package, and few runs download.
     import http.client
     import urllib.request
 
@@ -237,18 +238,19 @@ def download(root):
             raise UserError(f"could not bring {url} to {target} ({error}); {advice}") from error
 
 
-def splits(omniglot, kind="random", data=None):
-    """The images of training, validation and test.
+def splits(
+    omniglot: Omniglot, kind: str = "random", data: str | Path | None = None
+) -> dict[str, np.ndarray]:
+    """Return the images of training, validation and test.
 
-    Accuracies of different kinds are not to be compared: alphabets that training has not seen are
-    harder than characters that it has not seen.
+    Do not compare accuracies of different kinds: new alphabets are harder than new characters.
 
     * ``"random"``: 1100, 100 and 423 characters, shuffled irrespective of alphabet, as
       Finn et al. (2017) do it.
     * ``"vinyals"``: 4112, 688 and 1692 classes from the text files ``train.txt``, ``val.txt`` and
       ``test.txt`` in the folder ``splits/vinyals`` of the data, as Snell et al. (2017) use them.
-      A class is a character at one of four turns, counter-clockwise by ``rotDDD`` degrees. So
-      episodes must not turn classes once more: a character could meet itself at one angle.
+      A class is a character turned counter-clockwise by ``rotDDD`` degrees. Episodes must not turn
+      classes once more: one could then have the same images twice.
     * ``"lake"``: the background alphabets train and the evaluation alphabets test, as
       Lake et al. (2015) mean them: 815, 149 and 659 characters. Five whole background alphabets
       validate, drawn with seed 0: Arcadian, Cyrillic, Early_Aramaic, Latin and Sanskrit.
@@ -256,10 +258,10 @@ def splits(omniglot, kind="random", data=None):
     Parameters
     ----------
     omniglot : Omniglot
-        What `load` returns.
+        As `load` returns it.
     kind : {"random", "vinyals", "lake"}
     data : str or path, optional
-        The folder of the text files, see `find`; the other kinds need none.
+        The folder of the text files, as of `find`; the other kinds do not need it.
 
     Returns
     -------
@@ -289,7 +291,7 @@ def splits(omniglot, kind="random", data=None):
 
 
 def _shuffled(names):
-    """Positions in `names` of the characters of each part, irrespective of alphabet."""
+    """Return the positions in `names` of the characters of each part."""
     order = np.argsort(names)[np.random.default_rng(0).permutation(len(names))]
     return dict(zip(COUNTS, np.split(order, np.cumsum(list(COUNTS.values()))[:-1])))
 
@@ -303,7 +305,7 @@ def _by_alphabets(names):
 
 
 def _listed(names, data):
-    """Position in `names` and quarter turns of each class, by part."""
+    """Return, by part, the position in `names` and the quarter turns of each class."""
     # The lists leave out which of upstream's parts an alphabet is in; each is in one.
     positions = {name.split("/", 1)[1]: i for i, name in enumerate(names)}
     turns = {f"/rot{90 * quarters:03}": quarters for quarters in range(4)}

@@ -15,8 +15,8 @@ PHASE = (0.0, math.pi)
 INPUT = (-5.0, 5.0)
 
 
-def wave(x, amplitude, phase):
-    """The curve of a task, ``amplitude * sin(x - phase)``; the arguments broadcast.
+def wave(x: np.ndarray, amplitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
+    """Return the curve of a task, ``amplitude * sin(x - phase)``; the arguments broadcast.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class SinusoidTasks:
             if not isinstance(size, Integral) or size < 1:
                 raise UserError(f"{name} is {size!r}; a sinusoid task needs at least 1 point there")
 
-    def sample(self, rng, n_tasks):
+    def sample(self, rng: np.random.Generator, n_tasks: int) -> Task:
         """Draw tasks.
 
         Parameters
@@ -77,7 +77,7 @@ class SinusoidTasks:
         """
         return self.sample_points(rng, *self.sample_waves(rng, n_tasks))
 
-    def sample_waves(self, rng, n_tasks):
+    def sample_waves(self, rng: np.random.Generator, n_tasks: int) -> tuple:
         """Draw the amplitude and the phase of each task: two float32 arrays (n_tasks, 1).
 
         With `wave` they give the true curves of the tasks that `sample_points` then draws.
@@ -93,14 +93,19 @@ class SinusoidTasks:
         uniform = rng.random((2, n_tasks, 1), dtype=np.float32)
         return _stretch(uniform[0], AMPLITUDE), _stretch(uniform[1], PHASE)
 
-    def sample_points(self, rng, amplitude, phase):
-        """Draw the support and query points of given waves, as `sample` returns them."""
+    def sample_points(
+        self, rng: np.random.Generator, amplitude: np.ndarray, phase: np.ndarray
+    ) -> Task:
+        """Draw support and query points of given waves, as `sample` returns them."""
         size = (len(amplitude), self.k_shot + self.n_query)
         x = _stretch(rng.random(size, dtype=np.float32), INPUT)
-        y = wave(x, amplitude, phase)
-        x, y = x[..., None], y[..., None]
-        k = self.k_shot
+        y = wave(x, amplitude, phase)[..., None]
+        x, k = self.inputs(x, amplitude, phase), self.k_shot
         return Task(Batch(x[:, :k], y[:, :k]), Batch(x[:, k:], y[:, k:]))
+
+    def inputs(self, x: np.ndarray, amplitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
+        """Return the inputs at the points x (n_tasks, n) of given waves: (n_tasks, n, 1)."""
+        return x[..., None]
 
 
 def _stretch(uniform, interval):

@@ -1,4 +1,4 @@
-"""What is in the picture of a graph: a box for each tensor, or for several that are folded."""
+"""The boxes in the picture of a graph: one for each tensor, or for several that are folded."""
 
 import math
 import textwrap
@@ -19,7 +19,7 @@ LONGEST = 30  # characters in a line
 LINES = 4  # that list what is folded
 NO_BREAK = "\u00a0"
 COMMUTATIVE = ("add", "multiply", "maximum", "minimum", "logaddexp", "hypot")
-#: Options of ops that the shapes show, or that change nothing, are left out; some have a sign.
+#: Signs for options of ops; none for options that the shapes show, or that change nothing.
 SIGNS = {"at": "aᵀ", "bt": "bᵀ"} | dict.fromkeys(
     "shape core keepdims padding eps image kernel places".split(), ""
 )
@@ -27,7 +27,7 @@ PHASES = {FORWARD: "forward", BACKWARD: "derivative", BOTH: "forward and derivat
 
 
 class Graph:
-    """The tensors that some outputs were made by, and what is known of them.
+    """The tensors that some outputs were made of.
 
     Each has a key: its node, or the id of its array if it is a constant.
 
@@ -97,7 +97,7 @@ class Graph:
             most = max(1, min(most, len(segments)) - math.ceil((len(boxes) - max_boxes) / 2))
 
     def _compute_small(self):
-        """Find the values that the graph did not keep, where that is little work."""
+        """Compute the values that the graph did not keep, if that is little work."""
         with np.errstate(all="ignore"):
             for node in self.ops:
                 args = [self.arrays.get(parent, a) for parent, a in _pairs(node)]
@@ -237,7 +237,7 @@ def _paths(structure, path=()):
 
 
 # Words
-def count_of(n, what, plural=None):
+def count_of(n: int, what: str, plural: str | None = None) -> str:
     """Return a number and what it counts.
 
     Examples

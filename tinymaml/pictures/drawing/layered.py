@@ -16,7 +16,7 @@ SWEEPS = 24
 
 
 class Place:
-    """What a layer holds: a lane for edges that pass through, or a box, which has more to it.
+    """A part of a layer: a lane for edges that pass through, or a box, which is a subclass.
 
     Attributes
     ----------
@@ -26,8 +26,8 @@ class Place:
     style : str
         Of the edges that come in.
     above, below : list of (Place, float)
-        Where edges come from and go to in the next layers, and how far left of that place's centre
-        this one should be for the edge to be straight.
+        The ends of its edges in the next layers, and how far left of that end's centre this place
+        should be for the edge to be straight.
     """
 
     sources = None  # of a lane; a box has a list of boxes
@@ -46,7 +46,7 @@ class Place:
         return self.y + self.height / 2
 
 
-def place(boxes):
+def place(boxes: list) -> list[list[Place]]:
     """Find a place for every box.
 
     Parameters
@@ -93,7 +93,7 @@ def place(boxes):
     return layers
 
 
-def port(box, k):
+def port(box: Place, k: int) -> float:
     """Return how far right of the middle of a box its k-th edge arrives."""
     n = len(box.sources)
     return (k - (n - 1) / 2) * min(PORT, box.width / n)

@@ -18,7 +18,7 @@ class Drawing:
     Attributes
     ----------
     caption : str
-        What it shows, and what was folded.
+        What it shows, and how many operations are folded.
     svg : str
         The picture, a document of its own.
     """
@@ -27,7 +27,7 @@ class Drawing:
     svg: str = field(repr=False)
 
     def _repr_html_(self):
-        # As an image: notebooks from elsewhere show no SVG itself until their reader trusts them.
+        # As an image: a notebook from elsewhere shows no SVG of its own until its reader trusts it.
         data = base64.b64encode(self.svg.encode()).decode()
         return (
             f'<img alt="{escape(self.caption)}" src="data:image/svg+xml;base64,{data}" '
@@ -45,8 +45,8 @@ def draw(outputs, names: dict | None = None, max_boxes: int = 40) -> Drawing:
     """Draw how tensors were made: their computation graph, from the leaves down.
 
     A box is a tensor: the op that made it, its shape, and its numbers if they are few (those that
-    the graph did not keep are computed anew). Where their order matters, arguments enter from left
-    to right. Dashed and in orange is what :func:`tinymaml.grad` recorded on its walk back, with
+    the graph did not keep are computed anew). If their order matters, arguments enter from left to
+    right. Dashed and orange boxes are what :func:`tinymaml.grad` recorded on its walk back, with
     ``create_graph=True``.
 
     Parameters
@@ -54,12 +54,12 @@ def draw(outputs, names: dict | None = None, max_boxes: int = 40) -> Drawing:
     outputs : Tensor, or list, tuple or dict of them
         For example a loss, or a gradient.
     names : dict, optional
-        What to call tensors and arrays: the parameters, or nested
+        Names of tensors and arrays: the parameters, or nested
         ``{"theta": params, "theta'": adapted}``.
     max_boxes : int
-        A larger graph is folded: ops that were recorded one after the other, in one forward pass,
-        one derivative, one gradient step (``descend``) or one of the nested ``names``, share a
-        box. In a mere forward pass, those in its middle do.
+        A larger graph is folded: ops that were recorded one after another in one forward pass, one
+        derivative, one gradient step (``descend``) or one of the nested ``names`` share a box. In a
+        forward pass alone, those in its middle do.
 
     Returns
     -------

@@ -32,10 +32,10 @@ class Box(Place):
         In bold, above the ``lines``; may be empty.
     lines : list of str
     full : str
-        All there is to say, for who points at the box.
+        Everything about it, for a reader who points at the box.
     output : bool
     count : int
-        Of the tensors that it stands for; it has a shadow if there are several.
+        Of the tensors that it stands for; a box of several has a shadow.
     ordered : bool
         Whether its arguments have an order, from left to right.
 
@@ -54,7 +54,7 @@ class Box(Place):
         self.sources = []
 
 
-def render(boxes, caption):
+def render(boxes: list[Box], caption: str) -> str:
     """Return the SVG of boxes, each of which comes after its sources."""
     rows = place(boxes)
     graph_width = max(p.x + p.width / 2 for row in rows for p in row)
@@ -157,7 +157,7 @@ def _width(text):
     return sum(2 if east_asian_width(c) in "WF" else 1 for c in text) * CHARACTER
 
 
-def escape(text):
+def escape(text: str) -> str:
     """Escape text for XML, which has no control characters.
 
     Examples
