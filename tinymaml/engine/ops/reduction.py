@@ -196,7 +196,7 @@ every = _with_options(all, True, elementwise.logic["logical_and"], takes_dtype=F
 def _count(x, axis, keepdims, where):
     """Return how many elements each part of a result is made of."""
     if where is not True:
-        there = broadcast_to(where, x.shape)
+        there = broadcast_to(np.asarray(raw(where), like=raw(x)), x.shape)
         return sum(there, axis=axis, keepdims=keepdims).astype(x.dtype)
     return math.prod([x.shape[i] for i in _reduced(axis, x.ndim)])
 

@@ -424,8 +424,8 @@ def choose(a, choices, mode="raise"):
     """For each element of an index array the element of the choice of that number."""
     if mode != "raise":
         raise TypeError("np.choose on tensors takes no mode; clip the index instead")
-    a = raw(a)
     parts = as_arrays(choices) if isinstance(choices, (list, tuple)) else list(choices)
+    a = np.asarray(raw(a), like=raw(parts[0]))
     shape = np.broadcast_shapes(np.shape(a), *[part.shape for part in parts])
     joined = stack([broadcast_to(part, shape) for part in same_dtype(*parts)])
     return take_along_axis(joined, broadcast_to(a, shape)[None], 0)[0]
