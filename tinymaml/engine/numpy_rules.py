@@ -118,7 +118,7 @@ def _call(key, numpys, name, args, kwargs):
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
         for key, value in list(kwargs.items()):
             if key not in ours and None not in ours:
-                if value is not None and value != "same_kind":  # as if left out
+                if value is not None and key != "casting":  # these say nothing
                     raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
                 del kwargs[key]
         kwargs = {ours.get(key, key): value for key, value in kwargs.items()}
