@@ -24,8 +24,9 @@ EVERY_SAMPLE = [
 #: Rows whose sums run in another order than NumPy's, so that the last digits may differ.
 ROUNDED = set(
     "mean var std norm dot inner vdot tensordot einsum matmul trace det slogdet solve inv cholesky "
-    "prod multiply.reduce batch_norm conv2d mean_pool2d sinc sum median nanmedian quantile cov svd "
-    "svdvals qr matrix_power corrcoef cond matrix_norm eigvalsh lstsq polyfit gradient correlate geomspace".split()
+    "prod multiply.reduce batch_norm conv2d mean_pool2d sinc sum median"
+    " nanmedian quantile cov svd svdvals qr matrix_power corrcoef cond matrix_norm eigvalsh lstsq "
+    "polyfit gradient correlate geomspace".split()
 )
 
 

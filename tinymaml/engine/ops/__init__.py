@@ -4,7 +4,7 @@ import numpy as np
 
 from ..numpy_rules import numpy_functions
 from ..tensor import Tensor
-from . import decompositions, elementwise, linalg, reduction, shape, statistics, ufuncs
+from . import assembly, decompositions, elementwise, linalg, reduction, shape, statistics, ufuncs
 from .conv import mean_pool2d
 from .elementwise import gelu, relu, sigmoid, softplus
 from .fast.conv import conv2d, max_pool2d
@@ -66,7 +66,7 @@ for _name in "byteswap fill partition put resize setflags setfield sort".split()
     setattr(Tensor, _name, _in_place(_name))
 Tensor.reshape = shape.reshape
 Tensor.transpose = shape.transpose
-Tensor.compress = lambda self, condition, axis=None: shape.compress(condition, self, axis)
+Tensor.compress = lambda self, condition, axis=None: assembly.compress(condition, self, axis)
 Tensor.flatten = numpy_functions[np.ravel]
 Tensor.real = property(ufuncs.real, doc="The tensor itself.")
 Tensor.imag = property(ufuncs.imag, doc="Zeros.")
@@ -76,6 +76,7 @@ Tensor.T = property(shape.transpose, doc="The tensor with its axes reversed.")
 Tensor.mT = property(linalg.mT, doc="The tensor with its last two axes exchanged.")
 
 __all__ = [
+    "assembly",
     "batch_norm",
     "conv2d",
     "cross_entropy",
