@@ -1,8 +1,8 @@
 """NumPy's own functions on tensors: NumPy hands each call over, and this module finds the op.
 
 Every public function of ``numpy`` and ``numpy.linalg`` is in one of three lists:
-:data:`numpy_functions` are differentiable, :data:`PASSING` have no derivative by nature and work on
-the arrays of tensors, :data:`REFUSED` raise a ``TypeError`` with the reason.
+:data:`PASSING` have no derivative by nature, :data:`REFUSED` raise a ``TypeError`` with the reason,
+all other :data:`numpy_functions` are differentiable.
 """
 
 import contextlib
@@ -18,8 +18,12 @@ from .tensor import Tensor, raw
 #: -> one that does so for any ufunc, which is its first argument.
 numpy_functions = {}
 
-#: What each is about -> NumPy's functions without a derivative: they take tensors, give arrays.
+#: What they are about -> NumPy's functions without a derivative; most take tensors and give arrays.
 PASSING = {
+    "truth values, places and shapes (these give tensors or numbers)": "all allclose any argmax "
+    "argmin argpartition argsort array_equal bitwise_and bitwise_or bitwise_xor empty_like equal "
+    "greater greater_equal invert isfinite isinf isnan less less_equal logical_and logical_not "
+    "logical_or logical_xor ndim not_equal ones_like shape signbit size zeros_like",
     "comparisons and searches": "argwhere array_equiv count_nonzero digitize flatnonzero "
     "intersect1d is_busday isclose iscomplex iscomplexobj isfortran isin isneginf isposinf isreal "
     "isrealobj isscalar iterable lexsort may_share_memory nanargmax nanargmin nonzero searchsorted "
