@@ -77,7 +77,8 @@ _reasons |= {"at": next(iter(REFUSED))}
 def implements(module, *functions):
     """Say that functions do on tensors what those of the same names in ``module`` do on arrays."""
     for function in functions:
-        numpy_functions[getattr(module, function.__name__)] = function
+        if hasattr(module, function.__name__):  # an older NumPy may lack it
+            numpy_functions[getattr(module, function.__name__)] = function
 
 
 def _on_ufunc(self, ufunc, method, *inputs, **kwargs):

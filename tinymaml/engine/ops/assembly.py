@@ -206,10 +206,8 @@ def apply_over_axes(func, a, axes):
 
 implements(np, delete, resize, rollaxis, compress, extract, trim_zeros, insert, choose, piecewise)
 implements(np, append, column_stack, dstack, block, hsplit, broadcast_arrays, meshgrid, diagflat)
-implements(np, apply_along_axis, apply_over_axes)
+implements(np, apply_along_axis, apply_over_axes, unstack)
 numpy_functions |= {
     np.vsplit: lambda x, sections: split(x, sections, 0),
     np.dsplit: lambda x, sections: split(x, sections, 2),
 }
-if hasattr(np, "unstack"):  # NumPy 2.1
-    numpy_functions[np.unstack] = unstack

@@ -262,9 +262,7 @@ def sum_batch(g, core):
 
 implements(np, matmul, dot, inner, outer, vdot, tensordot, einsum, kron, cross)
 implements(np.linalg, matmul, tensordot, vecdot, matrix_power, multi_dot, outer)
-for _function in (vecdot, matvec, vecmat):
-    if hasattr(np, _function.__name__):  # NumPy 2.1, 2.2
-        implements(np, _function)
+implements(np, vecdot, matvec, vecmat)
 numpy_functions |= {
     np.matrix_transpose: mT,
     np.linalg.matrix_transpose: mT,
