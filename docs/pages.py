@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from tinymaml import cli
-from tinymaml.engine.numpy_rules import numpy_functions
+from tinymaml.engine.numpy_rules import PASSING, REFUSED, listed, numpy_functions
 from tinymaml.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).resolve().parent
@@ -201,14 +201,20 @@ def _value(value):
 
 
 def numpy_names():
-    """List NumPy's functions that take tensors."""
-    named = {}
+    """List NumPy's functions: the differentiable ones, those that pass, those refused."""
+    named = {f"UFUNC.{name}" for name in numpy_functions if isinstance(name, str)}
+    passing = {f for names in PASSING.values() for f in listed(names)}
     for function in numpy_functions:
-        function, method = function if isinstance(function, tuple) else (function, "")
-        module = getattr(function, "__module__", None) or "numpy"
-        name = f"{module}.{function.__name__}".replace("numpy", "np", 1)
-        named[f"{name}.{method}" if method else name] = None
-    return ", ".join(f"``{name}``" for name in sorted(named)) + "."
+        if not isinstance(function, (str, tuple)) and function not in passing:
+            module = getattr(function, "__module__", None) or "numpy"
+            named.add(f"{module}.{function.__name__}".removeprefix("numpy."))
+    groups = {"Differentiable": " ".join(named)}
+    groups |= {f"No derivative by nature: {what}": names for what, names in PASSING.items()}
+    groups |= {f"Refused: {why}": names for why, names in REFUSED.items()}
+    return "\n\n".join(
+        f"**{title}.** " + ", ".join(f"``np.{name}``" for name in sorted(names.split())) + "."
+        for title, names in groups.items()
+    )
 
 
 GENERATED = {

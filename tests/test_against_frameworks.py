@@ -48,7 +48,12 @@ ROWS = {}
 
 def row(name, numpys, torchs, *inputs, jax=True, autograd=True):
     """Add a row; ``jax`` and ``autograd`` say whether they have the op in NumPy's spelling."""
-    ROWS[name] = (numpys, torchs, inputs, {"torch": True, "jax": jax, "autograd": autograd})
+    ROWS[name] = (
+        numpys,
+        torchs,
+        inputs,
+        {"torch": torchs is not None, "jax": jax, "autograd": autograd},
+    )
 
 
 # Elementwise: the same name everywhere.
@@ -231,6 +236,147 @@ for name in ("inv", "det", "cholesky"):
 row("slogdet", lambda np, x: np.linalg.slogdet(x)[1], lambda x: torch.linalg.slogdet(x)[1], MS)
 # fmt: on
 row("solve", lambda np, a, b: np.linalg.solve(a, b), lambda a, b: torch.linalg.solve(a, b), M, X.T)
+
+# Decompositions: vectors are squared or multiplied out, so that their signs do not matter.
+TALL = rng.standard_normal((2, 4, 3))
+
+
+def eigh_parts(np, x):
+    w, v = np.linalg.eigh(x + np.swapaxes(x, -1, -2))
+    return np.concatenate([w[..., None, :], v**2], axis=-2)
+
+
+def svd_parts(np, x):
+    u, s, vh = np.linalg.svd(x, full_matrices=False)
+    return np.concatenate([u**2, s[..., None, :], np.swapaxes(vh, -1, -2) ** 2], axis=-2)
+
+
+def qr_parts(np, x):
+    q, r = np.linalg.qr(x)
+    return np.concatenate([q**2, r**2], axis=-2)
+
+
+def torch_eigh(x):
+    w, v = torch.linalg.eigh(x + x.mT)
+    return torch.cat([w[..., None, :], v**2], -2)
+
+
+def torch_svd(x):
+    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    return torch.cat([u**2, s[..., None, :], vh.mT**2], -2)
+
+
+def torch_qr(x):
+    return torch.cat([part**2 for part in torch.linalg.qr(x)], -2)
+
+
+row("eigh", eigh_parts, torch_eigh, MS)
+row("svd", svd_parts, torch_svd, MS, autograd=False)
+row("svd of a tall matrix", svd_parts, torch_svd, TALL, jax=False, autograd=False)
+row("qr", qr_parts, torch_qr, TALL, autograd=False)
+row(
+    "qr of a wide matrix",
+    lambda np, x: np.linalg.qr(x)[1] ** 2,
+    lambda x: torch.linalg.qr(x)[1] ** 2,
+    X,
+    jax=False,
+    autograd=False,
+)
+row("pinv", lambda np, x: np.linalg.pinv(x), lambda x: torch.linalg.pinv(x), TALL)
+row(
+    "lstsq",
+    lambda np, a, b: np.linalg.lstsq(a, b, rcond=None)[0],
+    lambda a, b: torch.linalg.lstsq(a, b).solution,
+    TALL[0],
+    TALL[1],
+    autograd=False,
+)
+for order in ("nuc", 2, -2, 1, numpy.inf):
+    row(
+        f"matrix norm of order {order}",
+        lambda np, x, order=order: np.linalg.norm(x, order, axis=(-2, -1)),
+        lambda x, order=order: torch.linalg.matrix_norm(x, order),
+        TALL,
+        autograd=False,
+    )
+for order in (1, 3, numpy.inf, -numpy.inf):
+    row(
+        f"vector norm of order {order}",
+        lambda np, x, order=order: np.linalg.norm(x, order, axis=1),
+        lambda x, order=order: torch.linalg.vector_norm(x, order, dim=1),
+        X,
+        autograd=False,
+    )
+row(
+    "multi_dot",
+    lambda np, a, b: np.linalg.multi_dot([a, b, b]),
+    lambda a, b: torch.linalg.multi_dot([a, b, b]),
+    X,
+    M,
+    autograd=False,
+)
+row(
+    "matrix_power",
+    lambda np, x: np.linalg.matrix_power(x, -3),
+    lambda x: torch.linalg.matrix_power(x, -3),
+    MS,
+    autograd=False,
+)
+
+# Statistics and numerics.
+row("cov", lambda np, x: np.cov(x), lambda x: torch.cov(x), X, autograd=False)
+row("corrcoef", lambda np, x: np.corrcoef(x), lambda x: torch.corrcoef(x), X, autograd=False)
+for q in (0.3, 0.5):
+    row(
+        f"quantile {q}",
+        lambda np, x, q=q: np.quantile(x, q, axis=1) ** 2,
+        lambda x, q=q: torch.quantile(x, q, 1) ** 2,
+        X,
+        autograd=False,
+    )
+for name, torchs in {
+    "diff": lambda x: torch.diff(x**2),
+    "trapezoid": lambda x: torch.trapezoid(x**2),
+    "cumprod": lambda x: torch.cumprod(x**2, 1),
+    "nansum": lambda x: torch.nansum(x**2, 1),
+    "gradient": lambda x: torch.gradient(x**2, dim=1)[0],
+}.items():
+    axis = {"cumprod": {"axis": 1}, "nansum": {"axis": 1}, "gradient": {"axis": 1}}.get(name, {})
+    row(
+        name,
+        lambda np, x, name=name, axis=axis: getattr(np, name)(x**2, **axis),
+        torchs,
+        X,
+        autograd=False,
+    )
+row("sinc", lambda np, x: np.sinc(x), lambda x: torch.sinc(x), X)
+row("sinc at 0", lambda np, x: np.sinc(x), None, X - X[0, 0], autograd=False)  # JAX's has no NaN
+row(
+    "remainder",
+    lambda np, a, b: np.remainder(a, b) ** 2,
+    lambda a, b: torch.remainder(a, b) ** 2,
+    X,
+    P,
+    autograd=False,
+)
+row("median", lambda np, x: np.median(x, axis=1) ** 2, lambda x: x.median(1).values ** 2, X,
+    autograd=False)  # fmt: skip
+row(
+    "convolve",
+    lambda np, a, b: np.convolve(a, b),
+    lambda a, b: F.conv1d(a[None, None], b.flip(0)[None, None], padding=len(b) - 1)[0, 0],
+    IMAGES[0, 0, :, 0],
+    Q,
+    autograd=False,
+)
+row(
+    "interp",
+    lambda np, x, f: np.interp(x, numpy.linspace(0, 1, 3), f) ** 2,
+    None,
+    P[0],
+    Q,
+    autograd=False,
+)
 
 # What NumPy lacks: PyTorch alone is asked, in its channels-first layout.
 

@@ -625,3 +625,26 @@ def test_mean_over_axes_of_an_empty_array():
     with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning):
         assert gradient(np.mean, np.zeros((0, 3)))[0].shape == (0, 3)
     assert gradient(lambda x: np.mean(x, axis=1), np.zeros((0, 3)))[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.linalg.eigh(x)[1],
+        lambda x: np.linalg.svd(x)[0],
+        lambda x: np.linalg.svd(x[:, :2] * np.zeros_like(x[:, :2]), full_matrices=False)[2],
+    ],
+)
+def test_vectors_of_equal_values_have_no_derivative(f):
+    with pytest.raises(ValueError, match=r"values .*that are equal have vectors without"):
+        gradient(f, np.eye(3))
+
+
+def test_sums_of_equal_values_have_a_derivative():
+    for f in (np.linalg.eigvalsh, np.linalg.svdvals):
+        np.testing.assert_allclose(gradient(f, np.eye(3))[0], np.eye(3), atol=1e-15)
+
+
+def test_a_standard_deviation_of_zero_has_gradient_zero():
+    np.testing.assert_array_equal(gradient(np.std, [2.0, 2.0])[0], [0, 0])
+    np.testing.assert_array_equal(tm.func.hessian(np.std)(np.ones(2)), np.zeros((2, 2)))

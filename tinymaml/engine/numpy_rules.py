@@ -1,4 +1,9 @@
-"""NumPy's own functions on tensors: NumPy hands each call over, and this module finds the op."""
+"""NumPy's own functions on tensors: NumPy hands each call over, and this module finds the op.
+
+Every public function of ``numpy`` and ``numpy.linalg`` is in one of three lists:
+:data:`PASSING` have no derivative by nature, :data:`REFUSED` raise a ``TypeError`` with the reason,
+all other :data:`numpy_functions` are differentiable.
+"""
 
 import contextlib
 import functools
@@ -6,23 +11,87 @@ import inspect
 
 import numpy as np
 
-from .tensor import Tensor
+from .structure import map_leaves
+from .tensor import Tensor, raw
 
-#: NumPy function, or (ufunc, method) -> the function that does the same on tensors.
+#: NumPy function, or (ufunc, method) -> the function that does the same on tensors; a method alone
+#: -> one that does so for any ufunc, which is its first argument.
 numpy_functions = {}
+
+#: What they are about -> NumPy's functions without a derivative; most take tensors and give arrays.
+PASSING = {
+    "truth values, places and shapes (these give tensors or numbers)": "all allclose any argmax "
+    "argmin argpartition argsort array_equal bitwise_and bitwise_or bitwise_xor empty_like equal "
+    "greater greater_equal invert isfinite isinf isnan less less_equal logical_and logical_not "
+    "logical_or logical_xor ndim not_equal ones_like shape signbit size zeros_like",
+    "comparisons and searches": "argwhere array_equiv count_nonzero digitize flatnonzero "
+    "intersect1d is_busday isclose iscomplex iscomplexobj isfortran isin isneginf isposinf isreal "
+    "isrealobj isscalar iterable lexsort may_share_memory nanargmax nanargmin nonzero searchsorted "
+    "setdiff1d setxor1d shares_memory union1d unique unique_all unique_counts unique_inverse "
+    "unique_values linalg.matrix_rank",
+    "integers and steps": "bitwise_count bitwise_left_shift bitwise_right_shift gcd isnat lcm "
+    "left_shift right_shift spacing packbits unpackbits ravel_multi_index unravel_index",
+    "shapes, types and indices": "can_cast common_type diag_indices_from einsum_path isdtype "
+    "issubdtype ix_ min_scalar_type mintypecode promote_types result_type tril_indices_from "
+    "triu_indices_from typename broadcast_shapes diag_indices indices mask_indices tril_indices "
+    "triu_indices",
+    "text and files": "array2string array_repr array_str base_repr binary_repr "
+    "format_float_positional format_float_scientific save savetxt savez savez_compressed load "
+    "loadtxt genfromtxt fromfile fromregex fromstring frombuffer",
+    "new arrays": "arange bartlett blackman empty eye fromfunction frompyfunc hamming hanning "
+    "identity kaiser ones tri zeros",
+    "dates": "busday_count busday_offset datetime_as_string datetime_data",
+    "NumPy itself": "get_include get_printoptions getbufsize geterr geterrcall info printoptions "
+    "set_printoptions setbufsize seterr seterrcall show_config show_runtime test linalg.test "
+    "nested_iters",
+}
+_AWAY = "call it on tensor.numpy() if no derivative is needed"
+#: Why -> NumPy's functions that tensors are refused by.
+REFUSED = {
+    "changes an array in place, which would lose the derivative; build a new one, for example with "
+    "np.where, np.concatenate or (for np.full) np.broadcast_to": "copyto fill_diagonal place put "
+    "put_along_axis putmask full",
+    f"makes a plain array, which would lose the derivative; {_AWAY}": "array asanyarray asarray "
+    "asarray_chkfinite ascontiguousarray asfortranarray asmatrix bmat fromiter from_dlpack require",
+    "gives complex numbers, which tinymaml has no derivatives of (np.linalg.eigh and eigvalsh are "
+    f"for symmetric matrices); {_AWAY}": "linalg.eig linalg.eigvals poly roots sort_complex",
+    f"gives counts, which have no derivative, and edges, which would lose theirs; {_AWAY}": (
+        "histogram histogram2d histogram_bin_edges histogramdd"
+    ),
+    f"has no derivative in tinymaml; {_AWAY}": "i0 nextafter polydiv",
+}
+
+
+def listed(names):
+    """Return the functions of ``numpy`` of the given names, as far as this version has them."""
+    found = [np.linalg if name.startswith("linalg.") else np for name in names.split()]
+    named = [getattr(m, n.removeprefix("linalg."), None) for m, n in zip(found, names.split())]
+    return [function for function in named if function is not None]
+
+
+_passing = {function for names in PASSING.values() for function in listed(names)}
+_reasons = {function: why for why, names in REFUSED.items() for function in listed(names)}
+_reasons |= {"at": next(iter(REFUSED))}
 
 
 def implements(module, *functions):
     """Say that functions do on tensors what those of the same names in ``module`` do on arrays."""
     for function in functions:
-        numpy_functions[getattr(module, function.__name__)] = function
+        if hasattr(module, function.__name__):  # an older NumPy may lack it
+            numpy_functions[getattr(module, function.__name__)] = function
 
 
 def _on_ufunc(self, ufunc, method, *inputs, **kwargs):
-    plain = method == "__call__"
     ufunc = getattr(np, ufunc.__name__, ufunc)  # array.clip calls a ufunc that np does not show
-    name = f"np.{ufunc.__name__}" + ("" if plain else f".{method}")
-    return _call(ufunc if plain else (ufunc, method), ufunc, name, inputs, kwargs)
+    if method == "__call__":
+        if (dtype := kwargs.pop("dtype", None)) is not None:
+            inputs = [x.astype(dtype) if hasattr(x, "astype") else x for x in inputs]
+        return _call(ufunc, ufunc, f"np.{ufunc.__name__}", inputs, kwargs)
+    key = (ufunc, method)
+    general = method in numpy_functions and ufunc in numpy_functions and not ufunc.signature
+    if general and key not in numpy_functions:
+        inputs, key = (numpy_functions[ufunc], *inputs), method
+    return _call(key, ufunc, f"np.{ufunc.__name__}.{method}", inputs, kwargs)
 
 
 def _on_function(self, function, types, args, kwargs):
@@ -37,9 +106,17 @@ Tensor.__array_function__ = _on_function
 def _call(key, numpys, name, args, kwargs):
     """Call our function in place of ``numpys``; a call that does not fit is named after that."""
     function = numpy_functions.get(key)
+    out = kwargs.pop("out", None)
+    if any(o is not None for o in (out if isinstance(out, tuple) else (out,))):
+        raise TypeError(f"{name} on a tensor does not take out=; use what it returns")
+    if function is None and key in _passing:
+        return numpys(*map_leaves(raw, list(args)), **map_leaves(raw, kwargs))
     if function is None:
+        why = _reasons.get(key) or _reasons.get(key[-1] if isinstance(key, tuple) else None)
         raise TypeError(
-            f"{name} has no derivative in tinymaml; use another function, define one with "
+            f"{name} {why}"
+            if why
+            else f"{name} has no derivative in tinymaml; use another function, define one with "
             "tinymaml.op, or call it on tensor.numpy() if no derivative is needed"
         )
     if kwargs:
@@ -50,10 +127,12 @@ def _call(key, numpys, name, args, kwargs):
                 f"{name} on a tensor does not take out=, which operators such as += stand for too, "
                 "since the derivative would be lost; make a new one, as in array = array + tensor"
             )
-        for key in kwargs:
-            if key not in ours:
-                raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
-        kwargs = {ours[key]: value for key, value in kwargs.items()}
+        for key, value in list(kwargs.items()):
+            if key not in ours and None not in ours:
+                if value is not None and key != "casting":  # these say nothing
+                    raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
+                del kwargs[key]
+        kwargs = {ours.get(key, key): value for key, value in kwargs.items()}
     try:
         return function(*args, **kwargs)
     except TypeError:
@@ -73,6 +152,8 @@ def _keywords(function, numpys):
         p.name: p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
     by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        ours[None] = None  # any keyword
     theirs = []
     with contextlib.suppress(ValueError):  # some functions in C do not tell
         theirs = list(inspect.signature(numpys).parameters)

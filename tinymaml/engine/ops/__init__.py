@@ -4,7 +4,7 @@ import numpy as np
 
 from ..numpy_rules import numpy_functions
 from ..tensor import Tensor
-from . import decompositions, elementwise, linalg, reduction, shape
+from . import assembly, decompositions, elementwise, linalg, reduction, shape, statistics, ufuncs
 from .conv import mean_pool2d
 from .elementwise import gelu, relu, sigmoid, softplus
 from .fast.conv import conv2d, max_pool2d
@@ -21,8 +21,25 @@ def _reflected(function):
     return lambda self, other: function(other, self)
 
 
-_symbols = "add sub mul truediv pow matmul and or xor"
-_ufuncs = "add subtract multiply divide power matmul bitwise_and bitwise_or bitwise_xor"
+def _method(function):
+    return numpy_functions.get(function) or (lambda self, *args, **kw: function(self, *args, **kw))
+
+
+def _in_place(name):
+    def refuse(self, *_, **__):
+        raise TypeError(
+            f"a tensor has no {name}(), which changes it in place, so that its derivative would be "
+            "wrong; use NumPy's functions, which give a new one"
+        )
+
+    return refuse
+
+
+_symbols = "add sub mul truediv floordiv mod divmod pow matmul and or xor"
+_ufuncs = (
+    "add subtract multiply divide floor_divide remainder divmod power matmul bitwise_and "
+    "bitwise_or bitwise_xor"
+)
 for _symbol, _name in zip(_symbols.split(), _ufuncs.split()):
     _function = numpy_functions[getattr(np, _name)]
     setattr(Tensor, f"__{_symbol}__", _operator(_function))
@@ -38,19 +55,28 @@ for _symbol, _name in zip(
 Tensor.__round__ = elementwise.round
 Tensor.__getitem__ = shape.getitem
 
-for _module, _names in {
-    elementwise: "clip round",
-    reduction: "sum mean prod max min var std cumsum argmax argmin argsort any all",
-    shape: "reshape ravel transpose swapaxes squeeze astype repeat diagonal trace take",
-    linalg: "dot",
-}.items():
-    for _name in _names.split():
-        setattr(Tensor, _name, getattr(_module, _name))
-Tensor.flatten = shape.ravel
+# A tensor has the methods of an array, which are NumPy's functions, but for those in place.
+for _name in (
+    "all any argmax argmin argpartition argsort astype choose clip conj conjugate copy cumprod "
+    "cumsum diagonal dot max mean min nonzero prod ravel repeat round searchsorted squeeze std sum "
+    "swapaxes take trace var"
+).split():
+    setattr(Tensor, _name, _method(getattr(np, _name)))
+for _name in "byteswap fill partition put resize setflags setfield sort".split():
+    setattr(Tensor, _name, _in_place(_name))
+Tensor.reshape = shape.reshape
+Tensor.transpose = shape.transpose
+Tensor.compress = lambda self, condition, axis=None: assembly.compress(condition, self, axis)
+Tensor.flatten = numpy_functions[np.ravel]
+Tensor.real = property(ufuncs.real, doc="The tensor itself.")
+Tensor.imag = property(ufuncs.imag, doc="Zeros.")
+Tensor.nbytes = property(lambda self: self.data.nbytes, doc="Bytes that the values take.")
+Tensor.itemsize = property(lambda self: self.data.itemsize, doc="Bytes of one element.")
 Tensor.T = property(shape.transpose, doc="The tensor with its axes reversed.")
 Tensor.mT = property(linalg.mT, doc="The tensor with its last two axes exchanged.")
 
 __all__ = [
+    "assembly",
     "batch_norm",
     "conv2d",
     "cross_entropy",
@@ -70,5 +96,7 @@ __all__ = [
     "sigmoid",
     "softmax",
     "softplus",
+    "statistics",
     "sum_to",
+    "ufuncs",
 ]

@@ -1,12 +1,14 @@
 """Products of all kinds; they broadcast over leading axes as NumPy's do."""
 
+import functools
 import math
 import string
 
 import numpy as np
 
-from ..numpy_rules import implements
+from ..numpy_rules import implements, numpy_functions
 from ..op import as_arrays, op
+from ..tensor import raw
 from .elementwise import multiply
 from .shape import broadcast_to, diagonal, expand_dims, moveaxis, ravel, reshape, roll, swapaxes
 
@@ -123,9 +125,17 @@ _einsum = op(
 
 
 def einsum(subscripts, *operands, optimize=True):
-    """NumPy's einsum in its string form: repeated indices, implicit result, ellipsis."""
+    """NumPy's einsum: repeated indices, implicit result, ellipsis; its form in lists too."""
     if not isinstance(subscripts, str):
-        raise TypeError("np.einsum on tensors takes its subscripts as a string, such as 'ij,jk'")
+        lists = (subscripts, *operands)
+        result = lists[-1] if len(lists) % 2 else None
+        letters = [
+            "".join("..." if i is Ellipsis else string.ascii_letters[i] for i in indices)
+            for indices in [*lists[1::2], *([] if result is None else [result])]
+        ]
+        operands = lists[: len(lists) // 2 * 2 : 2]
+        subscripts = ",".join(letters[: len(operands)])
+        subscripts += "" if result is None else "->" + letters[-1]
     terms, arrow, result = subscripts.replace(" ", "").partition("->")
     terms = terms.split(",")
     if len(terms) != len(operands):
@@ -173,14 +183,48 @@ def kron(a, b):
     return reshape(product, tuple([m * n for m, n in zip(a.shape, b.shape)]))
 
 
-def cross(a, b, axis=-1):
-    """Cross product of vectors of length 3 along ``axis``."""
+def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    """Cross product of vectors of length 3."""
     a, b = as_arrays((a, b))
-    if a.shape[axis] != 3 or b.shape[axis] != 3:
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    if a.shape[axisa] != 3 or b.shape[axisb] != 3:
         raise ValueError(f"cross takes vectors of length 3, given shapes {a.shape} and {b.shape}")
-    a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
+    a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
     product = roll(a, -1, -1) * roll(b, 1, -1) - roll(a, 1, -1) * roll(b, -1, -1)
-    return moveaxis(product, -1, axis)
+    return moveaxis(product, -1, axisc)
+
+
+def vecdot(a, b, axis=-1):
+    """Sum of products of vectors."""
+    a, b = as_arrays((a, b))
+    return matmul(moveaxis(a, axis, -1)[..., None, :], moveaxis(b, axis, -1)[..., None])[..., 0, 0]
+
+
+def matvec(a, b):
+    """Matrices times vectors."""
+    a, b = as_arrays((a, b))
+    return matmul(a, b[..., None])[..., 0]
+
+
+def vecmat(a, b):
+    """Vectors times matrices."""
+    a, b = as_arrays((a, b))
+    return matmul(a[..., None, :], b)[..., 0, :]
+
+
+def matrix_power(a, n):
+    """A matrix times itself, n times; a negative n takes the inverse."""
+    if n < 0:
+        a, n = np.linalg.inv(a), -n
+    if n == 0:
+        return 0 * a + np.identity(a.shape[-1], dtype=a.dtype, like=raw(a))
+    half = matrix_power(a, n // 2) if n > 1 else None
+    return a if n == 1 else matmul(half, half) if n % 2 == 0 else matmul(matmul(half, half), a)
+
+
+def multi_dot(arrays):
+    """Product of several matrices, of which the first and the last may be vectors."""
+    return functools.reduce(dot, as_arrays(arrays))
 
 
 def _linear(x, weight, bias):
@@ -217,3 +261,12 @@ def sum_batch(g, core):
 
 
 implements(np, matmul, dot, inner, outer, vdot, tensordot, einsum, kron, cross)
+implements(np.linalg, matmul, tensordot, vecdot, matrix_power, multi_dot, outer)
+implements(np, vecdot, matvec, vecmat)
+numpy_functions |= {
+    np.matrix_transpose: mT,
+    np.linalg.matrix_transpose: mT,
+    np.linalg.cross: lambda a, b, *, axis=-1: cross(a, b, axis=axis),
+    np.linalg.diagonal: lambda x, *, offset=0: diagonal(x, offset, -2, -1),
+    np.linalg.trace: lambda x, *, offset=0: diagonal(x, offset, -2, -1).sum(axis=-1),
+}

@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..backend import array_module
+from ..backend import array_module, to_numpy
 from ..numpy_rules import implements, numpy_functions
 from ..op import as_arrays, op
-from ..tensor import raw
+from ..structure import map_leaves
+from ..tensor import Tensor, raw
 from .elementwise import where
 
 # Rearrangements. Their derivative is the inverse rearrangement.
@@ -33,6 +34,7 @@ _pad = op(
     ),
     name="pad",
 )
+copy = op(lambda x: x.copy(), "x", lambda g: g, name="copy")
 tril = op(np.tril, "x", lambda g, k: tril(g, k))
 triu = op(np.triu, "x", lambda g, k: triu(g, k))
 
@@ -137,17 +139,21 @@ def _take_along_axis_vjp(g, x_like, indices, axis):
 _take_along_axis = op(np.take_along_axis, "x indices", _take_along_axis_vjp, None)
 
 
-def reshape(x, *shape):
+def reshape(x, *shape, order="C"):
     """Reshape, given a tuple or separate lengths, one of which may be -1."""
     if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)):
         shape = shape[0]
     shape = tuple(shape)
+    if order == "F":
+        return transpose(reshape(transpose(x), shape[::-1]))
+    if order != "C":
+        raise ValueError(f"a tensor is read in order 'C' or 'F', given {order!r}")
     return x if shape == x.shape else _reshape(x, shape=shape)
 
 
-def ravel(x):
+def ravel(x, order="C"):
     """Flatten to one axis."""
-    return reshape(x, -1)
+    return reshape(x, -1, order=order)
 
 
 # Where NumPy says what becomes of a shape, or of the order of axes, it is asked: about an array
@@ -225,7 +231,7 @@ def same_dtype(*arrays):
     return [astype(a, dtype) for a in arrays]
 
 
-def astype(x, dtype):
+def astype(x, dtype, *, copy=True):
     """Convert to another dtype; the gradient is converted back."""
     dtype = np.dtype(dtype)
     if dtype == x.dtype:
@@ -274,34 +280,26 @@ def split(x, sections, axis=0):
     return _parts(x, np.split, sections, axis)
 
 
-def _moved(x, function, *args):
+def _moved(x, function, *args, **options):
     """Return what a function of NumPy's makes of x by taking its elements, which places tell."""
-    return getitem(ravel(x), function(np.arange(x.size).reshape(x.shape), *args))
+    args, options = map_leaves(
+        lambda a: to_numpy(raw(a)) if hasattr(a, "dtype") else a, (args, options)
+    )
+    return getitem(ravel(x), function(np.arange(x.size).reshape(x.shape), *args, **options))
 
 
-def repeat(x, repeats, axis=None):
-    """Repeat every element along an axis, of the flattened array by default."""
-    return _moved(x, np.repeat, repeats, axis)
+def _moving(name):
+    """Return a function of NumPy's that takes elements of its first argument."""
+    function = getattr(np, name)
+
+    def moving(x, *args, **options):
+        return _moved(x, function, *args, **options)
+
+    moving.__name__, moving.__doc__ = name, f"As NumPy's ``{name}``."
+    return moving
 
 
-def tile(x, reps):
-    """Lay copies beside each other."""
-    return _moved(x, np.tile, reps)
-
-
-def roll(x, shift, axis=None):
-    """Roll elements along axes, over the flattened array by default."""
-    return _moved(x, np.roll, shift, axis)
-
-
-def rot90(x, k=1, axes=(0, 1)):
-    """Rotate by k quarter turns in the plane of two axes."""
-    return _moved(x, np.rot90, k, axes)
-
-
-def diagonal(x, offset=0, axis1=0, axis2=1):
-    """The diagonal in the plane of two axes, moved to the last axis."""
-    return _moved(x, np.diagonal, offset, axis1, axis2)
+repeat, tile, roll, rot90, diagonal = map(_moving, "repeat tile roll rot90 diagonal".split())
 
 
 def diag(x, k=0):
@@ -319,11 +317,19 @@ def trace(x, offset=0, axis1=0, axis2=1):
     return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 
 
-def pad(x, pad_width, mode="constant", constant_values=0):
-    """Pad with a constant number; NumPy's other modes have no derivative here."""
-    if mode != "constant" or not isinstance(constant_values, (int, float)):
-        raise TypeError("np.pad on a tensor pads with one constant number; leave mode out")
+def pad(x, pad_width, mode="constant", constant_values=0, reflect_type="even"):
+    """Pad with a constant number, or with elements taken from the array."""
+    if isinstance(pad_width, dict):
+        pad_width = [pad_width.get(i, pad_width.get(i - x.ndim, 0)) for i in range(x.ndim)]
+        pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    if mode in ("edge", "reflect", "symmetric", "wrap") and reflect_type == "even":
+        return _moved(x, np.pad, widths, mode)
+    if mode != "constant" or not isinstance(constant_values, (int, float)):
+        raise TypeError(
+            "np.pad on a tensor pads with one constant number or in the modes edge, reflect, "
+            f"symmetric, wrap; given mode={mode!r}, constant_values={constant_values!r}"
+        )
     return _pad(x, widths=tuple(map(tuple, widths)), value=constant_values)
 
 
@@ -355,11 +361,25 @@ def select(condlist, choicelist, default=0):
     return result
 
 
+def where_or_nonzero(condition, *choices):
+    """Choose by a condition; without choices the places where it holds, as arrays."""
+    if not choices:
+        return np.nonzero(raw(condition))
+    return where(condition, *choices)
+
+
 # Values that do not depend on the elements, or carry no derivative.
 zeros_like = op(np.zeros_like, "x", None)
 ones_like = op(np.ones_like, "x", None)
 empty_like = op(np.empty_like, "x", None)
-full_like = op(np.full_like, "x value", None, lambda g: g)
+
+
+def full_like(x, fill_value, dtype=None, shape=None):
+    """Array like another, full of a value, which is differentiated."""
+    if type(fill_value) is not Tensor:
+        return Tensor(np.full_like(raw(x), fill_value, dtype=dtype, shape=shape))
+    value = astype(fill_value, x.dtype if dtype is None else dtype)
+    return broadcast_to(value, x.shape if shape is None else shape)
 
 
 def array_equal(a, b, equal_nan=False):
@@ -375,11 +395,13 @@ def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
 implements(np, ravel, swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, concatenate, stack)
 implements(np, vstack, hstack, array_split, split, repeat, tile, pad, flip, roll)
 implements(np, rot90, diagonal, diag, trace, tril, triu, take_along_axis, take, select)
+implements(np, astype, copy)
 implements(np, zeros_like, ones_like, empty_like, full_like, array_equal, allclose)
 for _function in (atleast_1d, atleast_2d, atleast_3d):
     numpy_functions[getattr(np, _function.__name__)] = _of_each(_function)
 numpy_functions |= {
-    np.reshape: lambda x, shape: reshape(x, shape),
+    np.where: where_or_nonzero,
+    np.reshape: lambda x, shape, order="C", *, copy=None: reshape(x, shape, order=order),
     np.transpose: lambda x, axes=None: transpose(x, axes),
     np.fliplr: lambda x: flip(x, 1),
     np.flipud: lambda x: flip(x, 0),
