@@ -182,7 +182,9 @@ FUSED = (
 @pytest.mark.parametrize("name", [n for n in FUSED.split() if n in SAMPLES])
 def test_third_derivative_by_differences(name):
     """Fused ops have derivatives of derivatives of their own: those must be right in turn."""
-    for sample in sorted(SAMPLES[name], key=lambda s: sum(a.size for a in s.arrays()))[-3:]:
+    # of a saturated softmax the third derivatives are 1e-22, and their differences rounding
+    samples = [s for s in SAMPLES[name] if all(abs(a).max(initial=0) < 20 for a in s.arrays())]
+    for sample in sorted(samples, key=lambda s: sum(a.size for a in s.arrays()))[-3:]:
         rng = np.random.default_rng(0)
 
         def gradient(*arrays, sample=sample, rng=rng):

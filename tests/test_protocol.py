@@ -48,8 +48,8 @@ SETTINGS = (
     "n_way k_shot inner_lr inner_steps test_steps meta_batch steps n_query first_order".split()
 )
 NUMBERS = """
-    sinusoid                        -    10    0.01  1     1       25    70000      -       False
-    sinusoid-first-order            -    10    0.01  1     1       25    70000      -       True
+    sinusoid                        -    10    0.01  1     -       25    70000      -       False
+    sinusoid-first-order            -    10    0.01  1     -       25    70000      -       True
     sinusoid-pretrained             -    10    -     -     -       25    70000      -       -
     sinusoid-oracle                 -    10    -     -     -       25    70000      -       -
     omniglot                        5    1     0.4   1     3       32    60000      0       False
@@ -110,7 +110,7 @@ RATES = (0.5, 0.1, 0.01, 0.001)
         ("omniglot", 111_749, 4, [2] * 4),
         ("omniglot-mlp", 246_597, 4, []),
         ("omniglot-protonet", 111_424, 4, [1] * 4),
-        ("omniglot-reptile", 111_749, 4, [2] * 4),
+        ("omniglot-reptile", 111_749 + 3 * 64 * 5, 4, [2] * 4),  # sees all four positions
         ("miniimagenet", 32_645, 4, [1] * 4),
         ("sinusoid", 1761, 0, []),
         ("sinusoid-pretrained", 1761, 0, []),
@@ -512,7 +512,7 @@ def test_batches_of_training_images_hold_every_image_of_every_class():
 )
 def test_the_row_of_a_result_is_the_curve_at_the_steps_of_the_test(name, steps):
     one = small(name, test_steps=steps, inner_lr=0.05)
-    results = one.test(one.problem.model.init(np.random.default_rng(0)), 8)
+    results = one.test(one.learner.init(np.random.default_rng(0)), 8)
     curve = results["curves"]["5-way 1-shot"]
     assert len(curve["mean"]) == max(steps, 10) + 1 and len(set(curve["mean"])) > 2
     row = results["rows"][0]

@@ -151,8 +151,11 @@ def _add_shared(parser, tasks, data):
 
 
 def _what(preset):
-    """Return the first line of a problem's description, and which task it is."""
-    return f"{type(preset.problem).__doc__.splitlines()[0].rstrip('.:')}; {preset.problem.task}"
+    """Return the first lines of a method's and a problem's description, and which task it is."""
+    method, problem = (
+        type(part).__doc__.splitlines()[0].rstrip(".:") for part in (preset.method, preset.problem)
+    )
+    return f"{method}. {problem}; {preset.problem.task}"
 
 
 def _list(arguments):

@@ -108,7 +108,10 @@ def _call(key, numpys, name, args, kwargs):
     function = numpy_functions.get(key)
     out = kwargs.pop("out", None)
     if any(o is not None for o in (out if isinstance(out, tuple) else (out,))):
-        raise TypeError(f"{name} on a tensor does not take out=; use what it returns")
+        raise TypeError(
+            f"{name} on a tensor does not take out=, which operators such as += stand for too, "
+            "since the derivative would be lost; make a new one, as in array = array + tensor"
+        )
     if function is None and key in _passing:
         return numpys(*map_leaves(raw, list(args)), **map_leaves(raw, kwargs))
     if function is None:
@@ -122,11 +125,6 @@ def _call(key, numpys, name, args, kwargs):
     if kwargs:
         ours = _keywords(function, numpys)
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
-        if kwargs.get("out") is not None:
-            raise TypeError(
-                f"{name} on a tensor does not take out=, which operators such as += stand for too, "
-                "since the derivative would be lost; make a new one, as in array = array + tensor"
-            )
         for key, value in list(kwargs.items()):
             if key not in ours and None not in ours:
                 if value is not None and key != "casting":  # these say nothing

@@ -227,7 +227,9 @@ def _page(entries, untested, out):
 
 def _tables(data, entries):
     """Return the blocks about one data set: the paper's table, what is not in it, and notes."""
-    printed = paper.TABLES.get(data, {}) | paper.ELSEWHERE.get(data, {})
+    own = {row["method"] for entry in entries for row in entry.results["rows"]}
+    others = {name: row for name, row in paper.ELSEWHERE.get(data, {}).items() if name in own}
+    printed = paper.TABLES.get(data, {}) | others
     theirs = list(dict.fromkeys(column for row in printed.values() for column in row))
     cells = {}  # by label and column the entries, with the numbers of their rows
     labels = {method: {method} for method in printed}  # by method
