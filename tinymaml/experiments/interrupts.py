@@ -16,7 +16,7 @@ def stop_requests() -> Iterator[threading.Event]:
     Examples
     --------
     >>> with stop_requests() as stop:
-    ...     signal.raise_signal(signal.SIGINT)
+    ...     signal.raise_signal(signal.SIGTERM)
     >>> stop.is_set()
     True
     """
