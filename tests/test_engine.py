@@ -1,9 +1,11 @@
 """The contract of tensors and of tm.grad."""
 
 import contextlib
+import copy
 import gc
 import itertools
 import math
+import pickle
 import sys
 import threading
 import tracemalloc
@@ -15,6 +17,7 @@ import pytest
 from samples import SAMPLES
 
 import tinymaml as tm
+from tinymaml import ops
 from tinymaml.checks.gradients import gradcheck, gradgradcheck
 from tinymaml.engine import backend
 from tinymaml.engine.structure import leaves
@@ -778,3 +781,12 @@ def test_error_function_by_its_series_as_an_own_op():
     )
     x = np.array([0.3, -1.0])
     assert gradcheck(erf, x) and gradgradcheck(erf, x)
+
+
+def test_an_op_is_copied_and_pickled_by_its_name():
+    assert copy.deepcopy(ops.relu) is ops.relu and pickle.loads(pickle.dumps(ops.relu)) is ops.relu
+
+
+def test_a_call_that_does_not_fit_an_op_names_it():
+    with pytest.raises(TypeError, match=r"^relu\(x\): too many positional arguments"):
+        ops.relu(np.ones(2), 3)

@@ -106,6 +106,10 @@ class Op:
     def __repr__(self):
         return f"<op {self.name}>"
 
+    def __reduce__(self):
+        """Copy and pickle by name: there is one row of a name."""
+        return _row, (self.name,)
+
     def __get__(self, tensor, owner=None):
         """Bind to a tensor: an op is also a method."""
         return self if tensor is None else MethodType(self, tensor)
@@ -169,7 +173,10 @@ class Op:
         options = dict(zip(self._by_position, args[n:]))
         if len(args) == n + len(options) and options.keys().isdisjoint(static):
             return args[:n], options | static if static else options
-        given = self.__signature__.bind(*args, **static).arguments
+        try:
+            given = self.__signature__.bind(*args, **static).arguments
+        except TypeError as misfit:
+            raise TypeError(f"{self.name}{self.__signature__}: {misfit}") from None
         first = list(self.__signature__.parameters.values())[:n]
         return [given.pop(p.name, p.default) for p in first], given
 
@@ -215,6 +222,10 @@ def _with_keywords(vjp, *values):
 def _picker(places):
     """Return a function that gives the items at ``places`` as a tuple, also if it is one alone."""
     return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+
+
+def _row(name):
+    return table[name]
 
 
 def _tensor_among(static):
