@@ -11,7 +11,8 @@ import pytest
 
 import tinymaml as tm
 from tinymaml import cli, nn
-from tinymaml.experiments import EXPERIMENTS, Experiment, Schedule, from_config, methods
+from tinymaml.errors import UserError
+from tinymaml.experiments import EXPERIMENTS, Experiment, Schedule, from_config, launch, methods
 from tinymaml.experiments.classification import TrainingBatches
 from tinymaml.experiments.evaluation import score_tasks
 from tinymaml.experiments.runs import Run
@@ -316,3 +317,38 @@ def test_the_list_shows_every_experiment_and_the_papers_numbers(capsys):
         assert f"\n{name} " in said
     for number in ("0.67 / 0.38 / 0.35", "98.7 +- 0.4 %", "48.07 +- 1.75 %", "89.7 +- 1.1 %"):
         assert number in said
+
+
+class Zero:
+    """A learner with the three methods alone, which predicts 0 times its one parameter."""
+
+    def init(self, rng):
+        return {"scale": tm.tensor(np.float32(1), requires_grad=True)}
+
+    def objective(self, params, tasks):
+        return (params["scale"] * np.ones(2, np.float32)).sum()
+
+    def predict(self, params, support, x):
+        return params["scale"] * (0 * x)
+
+
+class ZeroMethod(methods.Method):
+    name = "Zero"
+
+    def learner(self, problem, inductive=False):
+        return Zero()
+
+
+def test_a_learner_with_three_methods_is_tested_on_sinusoids():
+    one = Experiment(ZeroMethod(), Sinusoids(), Schedule(steps=1))
+    results = one.test(one.init(), 4)
+    assert results["protocol"].endswith("no adaptation")
+    assert len({row["mean"] for row in results["rows"] if row["setting"] == "K = 5"}) == 1
+
+
+def test_a_rate_that_falls_to_0_keeps_its_number_of_steps(tmp_path):
+    run = Run(tmp_path / "run")
+    settings = EXPERIMENTS["omniglot-reptile"].replace(steps=5).config()
+    run.start({"experiment": "omniglot-reptile", "settings": settings, "data": None})
+    with pytest.raises(UserError, match="--steps differs from the run's 5, over which"):
+        launch.train_run("omniglot-reptile", {"steps": 6}, str(run.path), resume=True)
