@@ -242,7 +242,7 @@ def find_culprit(call, arrays, second):
         trace = state.trace
     finally:
         state.trace = before
-    for op, args, static in trace:
+    for op, args, static, *_ in trace:
         varied = [i for i, a in enumerate(args) if type(a) is Tensor and a.requires_grad]
         # an argument that follows from the others would stay as it is while they vary
         if not varied or (op.derived and len(args) > len(op.names) - op.derived):

@@ -1,5 +1,6 @@
 """grad(): the walk back through the graph."""
 
+import contextlib
 import itertools
 from operator import attrgetter
 
@@ -8,7 +9,7 @@ import numpy as np
 from .backend import asarray
 from .ops import sum_to
 from .structure import leaves, match, names, rebuild
-from .tensor import Tensor, recording
+from .tensor import Tensor, recording, thread
 
 
 def grad(
@@ -51,9 +52,15 @@ def grad(
     (27.0, 18.0)
     """
     targets = _tensors(inputs, "inputs")
-    seeds = _seeds(outputs, grad_outputs, create_graph)
-    with recording(create_graph, in_derivative=create_graph):
-        cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
+    # a program is made of ops alone, so tensors are walked back with, be they recorded or not
+    program = getattr(thread.state.trace, "walks_back", None)
+    as_tensors = create_graph or program is not None
+    seeds = _seeds(outputs, grad_outputs, as_tensors)
+    with (
+        recording(create_graph, in_derivative=create_graph),
+        program(leaves(outputs)) if program else contextlib.nullcontext(),
+    ):
+        cotangents = _walk_back(seeds, [t.node for t in targets], as_tensors)
     gradients = []
     taken = set() if grad_outputs is None else {_memory(g) for _, g in seeds}
     for i, target in enumerate(targets):
@@ -65,7 +72,7 @@ def grad(
             )
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
             g = np.asarray(g)
-        elif g is not None and not create_graph:
+        elif g is not None and not as_tensors:
             g = _writable(g, taken)
         gradients.append(g if g is None or type(g) is Tensor else Tensor(g))
     return rebuild(inputs, iter(gradients))
@@ -91,25 +98,28 @@ def _memory(array):
     return id(array if base is None else base)
 
 
-def _walk_back(seeds, inputs, create_graph):
+def _walk_back(seeds, inputs, as_tensors):
     """Return the cotangents, by node, of the inputs that the seeds' nodes depend on.
 
-    ``seeds`` are pairs of a node and its cotangent. A cotangent is a raw array, or a tensor if
-    ``create_graph``: the derivative expressions are the same for both.
+    ``seeds`` are pairs of a node and its cotangent. A cotangent is a raw array, or ``as_tensors``
+    a tensor: the derivative expressions are the same for both.
     """
     needed_parents = _needed(seeds, inputs)
     keep = set(inputs)
     cotangents, owned = {}, set()
+    program = thread.state.trace if hasattr(thread.state.trace, "walks_back") else None
 
     def add(node, g, op=None, i=0):
         if getattr(g, "shape", None) != node.shape:
             g = _fitted(g, node, op, i)
         if g.dtype != node.dtype:
             g = g.astype(node.dtype)
+        if program:
+            program.cotangent(g, node)
         before = cotangents.get(node)
         if before is None:
             cotangents[node] = g
-        elif create_graph or node.shape == ():
+        elif as_tensors or node.shape == ():
             cotangents[node] = before + g
         elif node in owned:  # the sum is our own array, so it may be changed in place
             np.add(before, g, out=before)
@@ -128,7 +138,9 @@ def _walk_back(seeds, inputs, create_graph):
             del cotangents[node]
             owned.discard(node)
         op, parents = node.op, needed_parents[node]
-        known = op.known(node, g, parents, create_graph)
+        if program:
+            program.through(node)
+        known = op.known(node, g, parents, as_tensors)
         if op.joint:
             for i, (parent, g) in enumerate(zip(parents, op.vjps[0](*op.picks[0](known)))):
                 if parent is not None:
@@ -199,7 +211,7 @@ def _tensors(structure, what):
     return tensors
 
 
-def _seeds(outputs, grad_outputs, create_graph):
+def _seeds(outputs, grad_outputs, as_tensors):
     """Return the (node, cotangent) pairs that the walk starts from."""
     tensors, seeds, given = _tensors(outputs, "outputs"), [], itertools.repeat(None)
     if grad_outputs is not None:
@@ -219,5 +231,5 @@ def _seeds(outputs, grad_outputs, create_graph):
             )
         if type(g) is not Tensor:
             g = Tensor(asarray(g, y.dtype))
-        seeds.append((y.node, g if create_graph else g.data))
+        seeds.append((y.node, g if as_tensors else g.data))
     return seeds

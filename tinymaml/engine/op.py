@@ -9,6 +9,7 @@ from types import MethodType
 
 import numpy as np
 
+from .structure import map_leaves
 from .tensor import Node, Tensor, raw, thread
 
 #: Every op by its name: the derivative table.
@@ -135,9 +136,9 @@ class Op:
         if self.saves:
             y, saved = y
         state = thread.state
-        if state.trace is not None:
-            state.trace.append((self, args, static))
         if not wrapped:
+            if state.trace is not None:
+                state.trace.append((self, args, static, y, saved))
             return y
         if type(y) is Tensor:
             raise TypeError(
@@ -146,6 +147,8 @@ class Op:
             )
         if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars; tensors hold arrays
             y = np.asarray(y)
+        if state.trace is not None:
+            state.trace.append((self, args, static, y, saved))
         active &= self._differentiable
         if not active or not state.recording:
             return Tensor(y)
@@ -189,24 +192,26 @@ class Op:
         self._plans[key] = "y" in wanted, dropped
         return self._plans[key]
 
-    def known(self, node, g, parents, create_graph):
+    def known(self, node, g, parents, as_tensors):
         """Return all that a derivative may ask for, in the order in which ``picks`` find it.
 
         ``node`` is of a result, ``g`` that one's cotangent, and of the arguments those are needed
-        whose parent is not None. If ``create_graph``, derivatives get tensors, so that they are
-        recorded, otherwise raw arrays.
+        whose parent is not None. ``as_tensors``, derivatives can be recorded, otherwise they get
+        raw arrays.
         """
-        y, args = node.y, node.args
+        y, args, saved = node.y, node.args, node.saved
+        if saved is not None and thread.state.trace is not None:
+            saved = map_leaves(lambda a: Tensor(a) if hasattr(a, "dtype") else a, saved)
         if y is None:
             y = node  # in place of values that no derivative wants: it has their shape and dtype
-        elif create_graph:
+        elif as_tensors:
             y = Tensor(y, node)
-        if not create_graph:
+        if not as_tensors:
             args = [a.data if type(a) is Tensor else a for a in args]
         if self.starred:
             args = (*args[: self._arity - 1], args[self._arity - 1 :])
         needed = [parent is not None for parent in parents] if self.joint else None
-        return [node.static, needed, g, y, node.saved, *args, *node.static.values()]
+        return [node.static, needed, g, y, saved, *args, *node.static.values()]
 
 
 def _parameters(vjp):

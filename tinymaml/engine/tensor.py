@@ -28,6 +28,13 @@ class _State:
         self.transforms = 0  # how many of func's are running, one inside another
 
 
+    def refuse_value(self, what):
+        """While a function is compiled, refuse what depends on the values of a tensor."""
+        refuse = getattr(self.trace, "refuse", None)
+        if refuse:
+            refuse(what)
+
+
 class _Thread(threading.local):
     def __init__(self):
         self.state = _State()
@@ -170,16 +177,19 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """Return the values as ``numpy.ndarray`` on the host (shared with the tensor on NumPy)."""
+        thread.state.refuse_value("numpy()")
         return backend.to_numpy(self.data)
 
     def item(self) -> float:
         """Return the only element as a Python number; ValueError if there are several."""
+        thread.state.refuse_value("a number of Python's, as float(t) and t.item() make")
         if self.size != 1:
             raise ValueError(f"item() needs one element, but the tensor has shape {self.shape}")
         return self.data.item()
 
     def tolist(self) -> list:
         """Return the values as nested Python lists."""
+        thread.state.refuse_value("tolist()")
         return self.data.tolist()
 
     def detach(self) -> "Tensor":
@@ -213,6 +223,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self):
+        thread.state.refuse_value("a truth value, as in if t > 0")
         return bool(self.data)
 
     def __float__(self):
