@@ -10,31 +10,31 @@ from itertools import count
 
 import numpy as np
 
-from .inline import Array, NotInline, inline, literal
+from .inline import OPERATORS, VIEWS, Array, Code, Line, NotInline, call, inline, literal, outline
 from .structure import leaves, map_leaves, rebuild
 from .tensor import Tensor, leaf
 
-#: What operators call, where the result has a buffer
-_OPERATORS = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 _ORDERS = ("the function", "first derivative", "second derivative")
 _ALIGNED = 64  # bytes
 _numbers = count(1)
 
 
 class Variable(Array):
-    """An array of a program.
+    """An array of a recording.
 
     Attributes
     ----------
-    stem, name : str
-        What it is called after; what it is called, once the source is written.
+    name, stem : str
+        What it is called, once the source is written; what after.
     kind : {"input", "constant", "result"}
-    shape, dtype, strides, ndim, size, itemsize, nbytes
-        Of the array.
+    like : numpy.ndarray
+        Of its shape, dtype and strides.
     order : int
         0 if it belongs to the function, 1 to its first derivative, 2 to its second.
     value : array
         Of a constant.
+    own : bool
+        Whether a constant was made inside.
     views : list of Variable
         Whose memory it may share.
     named : bool
@@ -42,11 +42,9 @@ class Variable(Array):
     """
 
     def __init__(self, stem, kind, array, order):
+        super().__init__(None, outline(array))
         self.stem, self.kind, self.order, self.named = stem, kind, order, False
-        self.name, self.value, self.views = None, None, []
-        self.shape, self.dtype, self.strides = array.shape, array.dtype, array.strides
-        self.ndim, self.size, self.itemsize = array.ndim, array.size, array.itemsize
-        self.nbytes = array.nbytes
+        self.value, self.own, self.views = None, False, []
 
 
 class Call:
@@ -82,13 +80,17 @@ class Program:
             for y in leaves(result)
         ]
         self.inputs, self.outputs, self.checked = inputs, outputs, 0
+        for v in {v for c in recording.calls for v in c.inputs() if v.kind == "constant"}:
+            # made inside, if nobody else has it: then nobody can change it
+            v.own = sys.getrefcount(v.value) <= 2 and v.value.base is None
         self.recorded = _numbered(recording.calls, inputs)
         calls, outputs = _distinct(_folded(recording.calls), outputs)
         self.text = _Text(self.name, _needed(calls, outputs), inputs, outputs)
         self.memory = {"plan": self.text.bytes, "eager_peak": recording.peak}
         self.source, self.operations = self.text.source, self.text.operations
         self.constants = {
-            v.name: f"{v.dtype.name} {v.shape}, {v.nbytes} bytes" for v in self.text.captured
+            v.name: f"{v.like.dtype.name} {v.like.shape}, {v.like.nbytes} bytes"
+            for v in self.text.captured
         }
         file = f"<program {next(_numbers)} of {self.name}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
@@ -157,7 +159,7 @@ def _folded(calls):
     kept = []
     for call in calls:
         inputs = call.inputs()
-        if not inputs or not all(map(_own, inputs)):
+        if not inputs or not all(v.own for v in inputs):
             kept.append(call)
             continue
         given, options = map_leaves(
@@ -167,13 +169,8 @@ def _folded(calls):
         values = made if call.op.saves else (made, None)
         for v, value in zip(leaves([call.result, call.saved]), leaves(list(values))):
             if isinstance(v, Variable):
-                v.kind, v.value = "constant", np.asarray(value)
+                v.kind, v.value, v.own = "constant", np.asarray(value), True
     return kept
-
-
-def _own(v):
-    """Whether a constant was made inside, so that nobody else can change it."""
-    return v.kind == "constant" and sys.getrefcount(v.value) <= 2
 
 
 def _distinct(calls, outputs):
@@ -224,40 +221,38 @@ class _Text:
         Arrays from outside that it uses.
     operations : list of dict
     bytes : int
-        Of its buffers.
+        Of the memory that it keeps.
     """
 
     def __init__(self, name, calls, inputs, outputs):
         self.names, self.space, self.captured = Counter({name: 1}), {"np": np}, []
-        self.constants, self.buffers = [], []
+        self.made, self.arrays = {}, {}  # constants by what they are; arrays by name
+        self.header, self.kept, self.lines = [], [], []
         for v in inputs:
-            v.name = self.fresh(v.stem)
-        written = [self.write(call) for call in calls]
-        self.bytes = self.plan(calls, written, outputs)
-        body = list(self.commented(calls, written))
-        last = ", ".join([self.returned(v, outputs) for v in outputs])
+            self.name(v)
+        for c in calls:
+            self.write(c)
+        self.outputs = outputs
+        for v in outputs:
+            self.tree(v)
+        self.merge()
+        self.bytes = self.plan()
+        body = list(self.commented())
         arguments = ", ".join([v.name for v in inputs])
+        results = ", ".join(map(self.returned, outputs))
+        body = [f"    {line}" for line in [*body, f"return ({results},)"]]
         self.source = "\n".join(
-            [
-                *self.constants,
-                *self.buffers,
-                "",
-                "",
-                f"def {name}({arguments}):",
-                *[f"    {line}" for line in body],
-                f"    return ({last},)",
-                "",
-            ]
+            [*self.header, *self.kept, "", "", f"def {name}({arguments}):", *body, ""]
         ).lstrip("\n")
         self.operations = [
             {
-                "name": call.result.name,
-                "op": call.op.name,
-                "shape": call.result.shape,
-                "bytes": sum(v.nbytes for v in call.outputs()),
-                "order": call.order,
+                "name": c.result.name,
+                "op": c.op.name,
+                "shape": c.result.like.shape,
+                "bytes": sum(v.like.nbytes for v in c.outputs()),
+                "order": c.order,
             }
-            for call in calls
+            for c in calls
         ]
 
     def fresh(self, stem):
@@ -270,42 +265,49 @@ class _Text:
                 self.names[name] += name != stem
                 return name
 
-    def write(self, call):
-        """Return the statements of a call, and where in them a buffer may go."""
-        outputs = call.outputs()
-        for v in outputs:
-            v.name = self.fresh(v.stem)
-        function = call.op.forward
-        if isinstance(function, np.ufunc):
-            lines, result = [], _call(f"np.{function.__name__}", map(self.tree, call.arguments))
-        else:
-            try:
-                bound = inspect.signature(function).bind(*call.arguments, **call.options)
-                bound.apply_defaults()
-                self.read(call)
-                lines, result = inline(function, bound.arguments, self.name_of, self.fresh)
-            except NotInline:
-                lines, options = [], {k: self.tree(v) for k, v in call.options.items()}
-                trees = map(self.tree, call.arguments)
-                result = _call(self.name_of(function), trees, options)
-        target = self.target(call.result)
-        if call.op.saves:
-            target = ast.Tuple([target, self.target(call.saved)], ast.Store())
-        elif isinstance(result, ast.Name) and any(result.id == _target(line) for line in lines):
-            for node in [node for line in lines for node in ast.walk(line)]:
-                if isinstance(node, ast.Name) and node.id == result.id != call.result.name:
-                    node.id = call.result.name
-            return lines
-        return [*lines, ast.Assign([target], result, lineno=0)]
+    def name(self, v):
+        v.name = self.fresh(v.stem)
+        self.arrays[v.name] = v
 
-    def read(self, call):
-        for v in call.inputs():
-            self.tree(v)  # so that constants have names
-
-    def target(self, structure):
-        if isinstance(structure, (tuple, list)):
-            return ast.Tuple([self.target(part) for part in structure], ast.Store())
-        return ast.Name(structure.name if structure is not None else "_", ast.Store())
+    # Lines
+    def write(self, c):
+        """Write the lines of a recorded call."""
+        for v in c.inputs():
+            self.tree(v)
+        for v in c.outputs():
+            self.name(v)
+        function, lines = c.op.forward, []
+        try:
+            if isinstance(function, np.ufunc):
+                raise NotInline
+            bound = inspect.signature(function).bind(*c.arguments, **c.options)
+            bound.apply_defaults()
+            lines, result = inline(function, bound.arguments, self.name_of, self.fresh)
+            if not isinstance(result, Code):
+                raise NotInline
+            tree, base = result.tree, None if result.work else _base(result.tree)
+        except NotInline:
+            base = None
+            options = {key: self.tree(value) for key, value in c.options.items()}
+            lines, tree = [], call(self.name_of(function), map(self.tree, c.arguments), options)
+        target = c.result
+        if c.op.saves:
+            target = (c.result, c.saved)
+        elif own := [line for line in lines if line.target.name == getattr(tree, "id", None)]:
+            for node in [node for line in lines for node in ast.walk(line.tree)]:
+                if isinstance(node, ast.Name) and node.id == own[0].target.name:
+                    node.id = c.result.name
+            for line in own:
+                line.target = c.result
+            base = None
+        if target is not c.result or not own:
+            lines.append(Line(target, tree))
+        for line in lines:
+            line.call, line.base = c, None
+            for array in _arrays(line.target):
+                self.arrays[array.name] = array
+        lines[-1].base = base
+        self.lines += lines
 
     def tree(self, value):
         """Return the syntax tree of an argument."""
@@ -319,11 +321,11 @@ class _Text:
 
     def define(self, v):
         """Give a constant its name: a number as it is, what was made inside a line of its own."""
-        if not _own(v):
-            v.name = self.fresh(v.stem)
+        if not v.own:
+            self.name(v)
             self.captured.append(v)
-            self.constants.append(f"# {v.name}: {v.dtype.name} {v.shape}, from outside")
-        elif v.size == 1 and not v.ndim:
+            self.header.append(f"# {v.name}: {v.like.dtype.name} {v.like.shape}, from outside")
+        elif not v.like.ndim:
             v.name = literal(v.value[()])
         else:
             v.name = self.name_of(v.value)
@@ -331,9 +333,12 @@ class _Text:
     def name_of(self, value):
         """Return a name for a function, a module or an array."""
         if isinstance(value, np.ndarray):
-            name = self.fresh("constant")
-            self.constants.append(f"{name} = {_array(value)}")
-            return name
+            source = _array(value)
+            if source not in self.made:
+                self.made[source] = self.fresh("constant")
+                self.arrays[self.made[source]] = Array(self.made[source], outline(value))
+                self.header.append(f"{self.made[source]} = {source}")
+            return self.made[source]
         name = getattr(value, "__name__", None)
         for module, prefix in ((np, "np."), (np.linalg, "np.linalg.")):
             if name and getattr(module, name, None) is value:
@@ -347,97 +352,228 @@ class _Text:
         self.names[name] += 1
         return name
 
-    # Buffers
-    def plan(self, calls, written, outputs):
+    def merge(self):
+        """Do the same thing to the same arrays once."""
+        changed = {line.target for line in self.lines if line.in_place}
+        seen, other, kept = {}, {}, []
+        for line in self.lines:
+            _rename(line.tree, other)
+            if isinstance(line.target, Array) and line.target not in changed:
+                before = seen.setdefault(ast.unparse(line.tree), line)
+                if before is not line:
+                    other[line.target.name] = before.target.name
+                    continue
+            kept.append(line)
+        self.lines = kept
+        survivor = lambda v: self.arrays.get(other.get(v.name, v.name), v)
+        self.outputs = [survivor(v) for v in self.outputs]
+        for line in kept:
+            for array in _arrays(line.target):
+                if isinstance(array, Variable):
+                    array.views = [survivor(view) for view in array.views]
+
+    # Memory
+    def plan(self):
         """Give results places in one block of memory that is kept; return its size in bytes."""
-        group = {}
+        roots = {}  # array -> whose memory it shares, as it was recorded
 
-        def root(v):
-            while group.get(v, v) is not v:
-                v = group[v]
-            return v
+        def root(array):
+            while roots.get(array, array) is not array:
+                array = roots[array]
+            return array
 
-        last, returned = {}, set()
-        for i, call in enumerate(calls):
-            for v in call.outputs():
-                group[v] = v
-                for view in v.views:
-                    if root(view) is not root(v):
-                        group[root(view)] = root(v)
-        for i, call in enumerate(calls):
-            for v in call.inputs():
-                last[root(v)] = i
-        returned = {root(v) for v in outputs}
-        free, placed, end = [(0, 1 << 62)], {}, 0
-        for i, (call, lines) in enumerate(zip(calls, written)):
-            dying = [root(v) for v in call.inputs() if last.get(root(v)) == i]
-            at_once = len(lines) == 1 and isinstance(call.op.forward, np.ufunc)
-            at_once = at_once and call.op.forward.signature is None
-            if at_once:
+        for line in self.lines:
+            for array in _arrays(line.target):
+                views = getattr(array, "views", [])
+                for view in [*views, self.arrays[line.base]] if line.base else views:
+                    if root(view) is not root(array):
+                        roots[root(view)] = root(array)
+        last = {}
+        for i, line in enumerate(self.lines):
+            for array in (*self.read(line.tree), *_arrays(line.target)):
+                last[root(array)] = i
+        never = {root(v) for v in self.outputs}
+        free, placed, end, static = [(0, 1 << 62)], {}, 0, set()
+        kept = []
+        for i, line in enumerate(self.lines):
+            v, dying = line.target, {root(a) for a in self.read(line.tree) if last[root(a)] == i}
+            if line.base in static or self.is_view(line, static):
+                static.add(v.name)
+                self.kept.append(f"{v.name} = {ast.unparse(line.tree)}")
                 _release(free, placed, dying)
-            v, slot = call.result, _slot(lines)
-            if slot and root(v) not in returned and not v.views and _dense(v):
-                size = -(-v.nbytes // _ALIGNED) * _ALIGNED
-                start = _take(free, size)
-                placed[root(v)] = start, size
-                end = max(end, start + size)
-                slot(self.buffer(v, start))
-            if not at_once:
+                continue
+            kept.append(line)
+            name = _ufunc(line.tree)
+            if name and name != "matmul":  # elementwise: may write where it reads
                 _release(free, placed, dying)
-            if root(v) not in last:
-                _release(free, placed, [root(v)])
+            if line.in_place or (
+                isinstance(v, Array) and _dense(v.like) and root(v) not in never
+                and not getattr(v, "views", ()) and (name or self.takes_out(line.tree))
+            ):
+                if not line.in_place:
+                    size = -(-v.like.nbytes // _ALIGNED) * _ALIGNED
+                    placed[root(v)] = start, _ = _take(free, size), size
+                    end = max(end, start + size)
+                    static.add(v.name)
+                    self.kept.append(_buffer(v, start))
+                line.out = v.name if v.name in static or v.like is not None else None
+            _release(free, placed, dying)
+            _release(free, placed, {root(a) for a in _arrays(v) if last[root(a)] == i})
+        self.lines, self.static = kept, static
+        for line in kept:
+            line.tree = _Hoisted(self, static).visit(line.tree)
         if end:
-            self.buffers[:0] = [
+            self.kept[:0] = [
                 f"memory = np.empty({end + _ALIGNED}, np.uint8)",
                 f'memory = memory[-memory.__array_interface__["data"][0] % {_ALIGNED} :]',
             ]
         return end
 
-    def buffer(self, v, start):
-        name = f"{v.name}_"
-        strides = "" if v.strides == np.empty(v.shape, v.dtype).strides else f", {v.strides}"
-        self.buffers.append(
-            f"{name} = np.ndarray({v.shape}, {v.dtype.str!r}, memory, {start}{strides})"
-        )
-        return name
+    def read(self, tree):
+        """Return the arrays that an expression names."""
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        return [self.arrays[name] for name in names if name in self.arrays]
 
-    def commented(self, calls, written):
+    def is_view(self, line, static):
+        """Whether a line does nothing but look at kept memory in another shape."""
+        v, tree = line.target, line.tree
+        if not isinstance(v, Variable) or len(v.views) != 1 or line.in_place:
+            return False
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"np"}
+        if not names <= static | set(self.made.values()):
+            return False
+        function = getattr(tree, "func", None)
+        if isinstance(tree, ast.Subscript):
+            return True
+        return isinstance(function, ast.Attribute) and function.attr in (*VIEWS, "broadcast_to")
+
+    def takes_out(self, tree):
+        function = self.space.get(getattr(getattr(tree, "func", None), "id", None))
+        return function is not None and "out" in inspect.signature(function).parameters
+
+    # Source
+    def commented(self):
         """Yield the lines, with the lines of the function that they come from as comments."""
         before, order = (), 0
-        for call, lines in zip(calls, written):
-            if call.where != before:
-                same = next(
-                    (i for i, (a, b) in enumerate(zip(before, call.where)) if a != b),
-                    min(len(before), len(call.where)),
-                )
-                for i in range(same, len(call.where)):
-                    file, line, function = call.where[i]
-                    yield f"# {'  ' * i}{function}: {linecache.getline(file, line).strip()}"
-                before = call.where
-                order = 0
-            if call.order != order:
-                order = call.order
+        for line in self.lines:
+            where = line.call.where
+            if where != before:
+                pairs = enumerate(zip(before, where))
+                same = next((i for i, (a, b) in pairs if a != b), min(len(before), len(where)))
+                for i in range(same, len(where)):
+                    file, number, function = where[i]
+                    yield f"# {'  ' * i}{function}: {linecache.getline(file, number).strip()}"
+                before, order = where, 0
+            if line.call.order != order:
+                order = line.call.order
                 name = _ORDERS[order] if order < len(_ORDERS) else f"derivative of order {order}"
-                yield f"# {'  ' * len(call.where)}{name}"
-            for line in lines:
-                yield ast.unparse(ast.fix_missing_locations(line))
+                yield f"# {'  ' * len(where)}{name}"
+            yield ast.unparse(ast.fix_missing_locations(self.statement(line)))
 
-    def returned(self, v, outputs):
-        """Return what is given back for an output: never a buffer, an input or a constant."""
-        if v.name is None:
-            self.tree(v)
-        fresh = v.kind == "result" and not v.views and outputs.count(v) == 1
-        shared = any(v in other.views for other in outputs)
-        return v.name if fresh and v.ndim and not shared else f"np.copy({v.name})"
+    def statement(self, line):
+        tree, out = line.tree, getattr(line, "out", None)
+        if line.in_place and out is None:  # a number
+            return ast.Assign([ast.Name(line.target.name, ast.Store())], tree, lineno=0)
+        if out is None:
+            return ast.Assign([_target(line.target)], tree, lineno=0)
+        name = _ufunc(tree)
+        if name and not isinstance(tree, ast.Call):
+            parts = (
+                (tree.left, tree.right) if isinstance(tree, ast.BinOp)
+                else (tree.left, tree.comparators[0]) if isinstance(tree, ast.Compare)
+                else (tree.operand,)
+            )
+            tree = call(f"np.{name}", parts)
+        tree.keywords.append(ast.keyword("out", ast.Name(out, ast.Load())))
+        return ast.Expr(tree)
+
+    def returned(self, v):
+        """Return what is given back for an output: never kept memory, an input or a constant."""
+        fresh = v.kind == "result" and v.like.ndim and not v.views and v.name not in self.static
+        shared = self.outputs.count(v) > 1 or any(v in other.views for other in self.outputs)
+        return v.name if fresh and not shared else f"np.copy({v.name})"
 
 
-def _call(name, arguments, options=None):
-    keywords = [ast.keyword(key, value) for key, value in (options or {}).items()]
-    return ast.Call(ast.parse(name, mode="eval").body, list(arguments), keywords)
+class _Hoisted(ast.NodeTransformer):
+    """Takes views of kept memory out of the lines: they stay the same from call to call."""
+
+    def __init__(self, text, static):
+        self.text, self.static = text, static
+
+    def visit(self, node):
+        base, names = _base(node), {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        if isinstance(node, ast.Name) or base not in self.static or names - {base, "np"}:
+            return self.generic_visit(node)
+        source = ast.unparse(node)
+        if source not in self.text.made:
+            self.text.made[source] = self.text.fresh(f"{base}_{_suffix(node)}")
+            self.text.kept.append(f"{self.text.made[source]} = {source}")
+        return ast.Name(self.text.made[source], ast.Load())
 
 
-def _target(line):
-    return getattr(line.targets[0], "id", None) if isinstance(line, ast.Assign) else None
+def _base(tree):
+    """Return the name of the array that an expression looks at, None if it does more."""
+    while not isinstance(tree, ast.Name):
+        if isinstance(tree, ast.Subscript):
+            tree = tree.value
+        elif isinstance(tree, ast.Call) and getattr(tree.func, "attr", None) in VIEWS:
+            tree = tree.func.value
+        else:
+            return None
+    return tree.id
+
+
+def _suffix(node):
+    return "part" if isinstance(node, ast.Subscript) else {"swapaxes": "T"}.get(
+        node.func.attr, node.func.attr
+    )
+
+
+def _arrays(target):
+    return [array for array in leaves(target) if isinstance(array, Array)]
+
+
+def _target(structure):
+    if isinstance(structure, (tuple, list)):
+        return ast.Tuple([_target(part) for part in structure], ast.Store())
+    return ast.Name("_" if structure is None else structure.name, ast.Store())
+
+
+def _rename(tree, other):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = other.get(node.id, node.id)
+
+
+def _ufunc(tree):
+    """Return the name of the ufunc that an expression calls, or None."""
+    operator = getattr(tree, "op", None) or (tree.ops[0] if isinstance(tree, ast.Compare) else None)
+    if operator is not None:
+        function = OPERATORS.get(type(operator))
+        return function and function.__name__
+    function = getattr(tree, "func", None)
+    if isinstance(function, ast.Attribute) and getattr(function.value, "id", None) == "np":
+        if isinstance(getattr(np, function.attr, None), np.ufunc):
+            return function.attr
+    return None
+
+
+def _buffer(v, start):
+    like = v.like
+    strides = "" if like.flags.c_contiguous else f", {like.strides}"
+    return f"{v.name} = np.ndarray({like.shape}, np.{like.dtype.name}, memory, {start}{strides})"
+
+
+def _dense(like):
+    """Whether the elements fill their memory without gaps."""
+    if like is None or not like.ndim or not like.nbytes:
+        return False
+    expected = like.itemsize
+    for stride, n in sorted((s, n) for s, n in zip(like.strides, like.shape) if n != 1):
+        if stride != expected:
+            return False
+        expected *= n
+    return True
 
 
 def _array(value):
@@ -453,43 +589,6 @@ def _array(value):
     if value.size <= 64:
         return f"np.array({value.tolist()}, {value.dtype.str!r}).reshape({value.shape})"
     return f"np.frombuffer({value.tobytes()!r}, {value.dtype.str!r}).reshape({value.shape})"
-
-
-def _dense(v):
-    """Whether the elements of a result fill their memory without gaps."""
-    expected = v.itemsize
-    for stride, n in sorted((s, n) for s, n in zip(v.strides, v.shape) if n != 1):
-        if stride != expected:
-            return False
-        expected *= n
-    return v.ndim > 0 and v.nbytes > 0
-
-
-def _slot(lines):
-    """Return a function that puts a buffer into the call that makes a result, None if none can."""
-    line = lines[0]
-    if not isinstance(line, ast.Assign) or any(not isinstance(x, ast.AugAssign) for x in lines[1:]):
-        return None
-    value = line.value
-    if isinstance(value, ast.BinOp) and type(value.op) in _OPERATORS:
-        made = _call(f"np.{_OPERATORS[type(value.op)]}", (value.left, value.right))
-    elif isinstance(value, ast.BinOp) and isinstance(value.op, ast.MatMult):
-        made = _call("np.matmul", (value.left, value.right))
-    elif (
-        isinstance(value, ast.Call)
-        and isinstance(value.func, ast.Attribute)
-        and getattr(value.func.value, "id", None) == "np"
-        and isinstance(getattr(np, value.func.attr, None), np.ufunc)
-    ):
-        made = value
-    else:
-        return None
-
-    def put(name):
-        made.keywords.append(ast.keyword("out", ast.Name(name, ast.Load())))
-        line.value = made
-
-    return put
 
 
 def _take(free, size):
