@@ -83,10 +83,11 @@ class Code:
 class Line:
     """One operation: an expression, and the array (or structure of arrays) that it makes.
 
-    Of a line ``in_place``, the array was there before, and the expression changes it.
+    If the line changes an array that was there before, ``in_place`` is the expression for what of
+    it changes.
     """
 
-    def __init__(self, target, tree, in_place=False):
+    def __init__(self, target, tree, in_place=None):
         self.target, self.tree, self.in_place = target, tree, in_place
 
 
@@ -177,6 +178,18 @@ def literal(value):
     return f"{'slice' * isinstance(value, slice)}({', '.join(parts)}{comma})"
 
 
+def base_name(tree):
+    """Return the name of the array that an expression looks at, None if it does more."""
+    while not isinstance(tree, ast.Name):
+        if isinstance(tree, ast.Subscript):
+            tree = tree.value
+        elif isinstance(tree, ast.Call) and getattr(tree.func, "attr", None) in VIEWS:
+            tree = tree.func.value
+        else:
+            return None
+    return tree.id
+
+
 def call(name, arguments, keywords=()):
     """Return the syntax tree of a call by name."""
     words = [ast.keyword(key, tree) for key, tree in dict(keywords).items()]
@@ -217,14 +230,14 @@ class _Writer:
         return None
 
     def change(self, place, operator, value):
-        """Write ``place += value``, where the place is the result of a line of ours."""
-        if not isinstance(place, Code) or all(line.target is not place.array for line in self.lines):
-            raise NotInline
-        if type(operator) not in OPERATORS:
+        """Write ``place += value``, where the place is the result of a line of ours, or a view."""
+        base = base_name(place.tree) if isinstance(place, Code) else None
+        own = [line.target for line in self.lines if line.target.name == base]
+        if not own or type(operator) not in OPERATORS:
             raise NotInline
         function = OPERATORS[type(operator)].__name__
         tree = call(f"np.{function}", [place.tree, self.tree(self.operand(value))])
-        self.lines.append(Line(place.array, tree, in_place=True))
+        self.lines.append(Line(own[0], tree, in_place=place.tree))
 
     def decide(self, test):
         test = self.value(test)
@@ -418,7 +431,12 @@ class _Writer:
         tree = ast.Call(function, [self.tree(part) for part in arguments], words)
         like = base.array.like
         parts = [*arguments, *keywords.values()]
-        if like is None or name not in VIEWS or not all(isinstance(p, Known) for p in parts):
+        if like is None or not all(isinstance(part, Known) for part in parts):
+            return Code(tree, Array(None, None), work=True)
+        if name == "astype":
+            made = outline(np.empty_like(like, dtype=arguments[0].value))
+            return Code(tree, Array(None, made if made.ndim else None), work=True)
+        if name not in VIEWS:
             return Code(tree, Array(None, None), work=True)
         if name == "reshape" and not like.flags.c_contiguous:
             return Code(tree, Array(None, None), work=True)
@@ -482,6 +500,8 @@ def _is_basic(index):
 
 def _index(value):
     """Return the syntax tree of a basic index, written as people do: ``..., None, :3``."""
+    if isinstance(value, tuple) and len(value) == 1:
+        return _index(value[0])
     if isinstance(value, tuple):
         return ast.Tuple([_index(part) for part in value], ast.Load())
     if not isinstance(value, slice):

@@ -10,12 +10,25 @@ from itertools import count
 
 import numpy as np
 
-from .inline import OPERATORS, VIEWS, Array, Code, Line, NotInline, call, inline, literal, outline
+from .inline import (
+    OPERATORS,
+    VIEWS,
+    Array,
+    Code,
+    Line,
+    NotInline,
+    base_name,
+    call,
+    inline,
+    literal,
+    outline,
+)
 from .structure import leaves, map_leaves, rebuild
 from .tensor import Tensor, leaf
 
 _ORDERS = ("the function", "first derivative", "second derivative")
 _ALIGNED = 64  # bytes
+_SMALL = 1 << 16  # bytes that are copied in less time than a view of them is made
 _numbers = count(1)
 
 
@@ -44,7 +57,7 @@ class Variable(Array):
     def __init__(self, stem, kind, array, order):
         super().__init__(None, outline(array))
         self.stem, self.kind, self.order, self.named = stem, kind, order, False
-        self.value, self.own, self.views = None, False, []
+        self.value, self.own, self.views, self.given = None, False, [], None
 
 
 class Call:
@@ -227,7 +240,7 @@ class _Text:
     def __init__(self, name, calls, inputs, outputs):
         self.names, self.space, self.captured = Counter({name: 1}), {"np": np}, []
         self.made, self.arrays = {}, {}  # constants by what they are; arrays by name
-        self.header, self.kept, self.lines = [], [], []
+        self.header, self.kept, self.lines, self.first = [], [], [], []
         for v in inputs:
             self.name(v)
         for c in calls:
@@ -236,11 +249,11 @@ class _Text:
         for v in outputs:
             self.tree(v)
         self.merge()
-        self.bytes = self.plan()
+        self.bytes = self.plan(inputs)
         body = list(self.commented())
-        arguments = ", ".join([v.name for v in inputs])
+        arguments = ", ".join([v.given or v.name for v in inputs])
         results = ", ".join(map(self.returned, outputs))
-        body = [f"    {line}" for line in [*body, f"return ({results},)"]]
+        body = [f"    {line}" for line in [*self.first, *body, f"return ({results},)"]]
         self.source = "\n".join(
             [*self.header, *self.kept, "", "", f"def {name}({arguments}):", *body, ""]
         ).lstrip("\n")
@@ -285,7 +298,7 @@ class _Text:
             lines, result = inline(function, bound.arguments, self.name_of, self.fresh)
             if not isinstance(result, Code):
                 raise NotInline
-            tree, base = result.tree, None if result.work else _base(result.tree)
+            tree, base = result.tree, None if result.work else base_name(result.tree)
         except NotInline:
             base = None
             options = {key: self.tree(value) for key, value in c.options.items()}
@@ -294,7 +307,8 @@ class _Text:
         if c.op.saves:
             target = (c.result, c.saved)
         elif own := [line for line in lines if line.target.name == getattr(tree, "id", None)]:
-            for node in [node for line in lines for node in ast.walk(line.tree)]:
+            trees = [t for line in lines for t in (line.tree, line.in_place) if t]
+            for node in [node for tree in trees for node in ast.walk(tree)]:
                 if isinstance(node, ast.Name) and node.id == own[0].target.name:
                     node.id = c.result.name
             for line in own:
@@ -373,7 +387,7 @@ class _Text:
                     array.views = [survivor(view) for view in array.views]
 
     # Memory
-    def plan(self):
+    def plan(self, inputs):
         """Give results places in one block of memory that is kept; return its size in bytes."""
         roots = {}  # array -> whose memory it shares, as it was recorded
 
@@ -395,39 +409,64 @@ class _Text:
         never = {root(v) for v in self.outputs}
         free, placed, end, static = [(0, 1 << 62)], {}, 0, set()
         kept = []
+        for v in self.copied(inputs):
+            size = -(-v.like.nbytes // _ALIGNED) * _ALIGNED
+            start = end = _take(free, size)
+            end += size
+            static.add(v.name)
+            self.kept.append(_buffer(v, start))
         for i, line in enumerate(self.lines):
             v, dying = line.target, {root(a) for a in self.read(line.tree) if last[root(a)] == i}
             if line.base in static or self.is_view(line, static):
                 static.add(v.name)
-                self.kept.append(f"{v.name} = {ast.unparse(line.tree)}")
+                source = ast.unparse(line.tree)
+                self.made[source] = v.name
+                self.kept.append(f"{v.name} = {source}")
                 _release(free, placed, dying)
                 continue
             kept.append(line)
             name = _ufunc(line.tree)
-            if name and name != "matmul":  # elementwise: may write where it reads
-                _release(free, placed, dying)
-            if line.in_place or (
-                isinstance(v, Array) and _dense(v.like) and root(v) not in never
-                and not getattr(v, "views", ()) and (name or self.takes_out(line.tree))
+            if line.in_place:
+                line.out = line.in_place if v.like is not None else None
+            elif (
+                isinstance(v, Array)
+                and _dense(v.like)
+                and root(v) not in never
+                and not getattr(v, "views", ())
+                and (name or self.takes_out(line.tree))
             ):
-                if not line.in_place:
-                    size = -(-v.like.nbytes // _ALIGNED) * _ALIGNED
-                    placed[root(v)] = start, _ = _take(free, size), size
-                    end = max(end, start + size)
-                    static.add(v.name)
-                    self.kept.append(_buffer(v, start))
-                line.out = v.name if v.name in static or v.like is not None else None
+                size = -(-v.like.nbytes // _ALIGNED) * _ALIGNED
+                # an elementwise operation may write where it reads, if that is just the same place
+                same = [r for r in dying if name not in (None, "matmul") and _fits(r, v, placed)]
+                placed[root(v)] = placed.pop(same[0]) if same else (_take(free, size), size)
+                start = placed[root(v)][0]
+                end = max(end, start + size)
+                static.add(v.name)
+                self.kept.append(_buffer(v, start))
+                line.out = ast.Name(v.name, ast.Load())
             _release(free, placed, dying)
             _release(free, placed, {root(a) for a in _arrays(v) if last[root(a)] == i})
         self.lines, self.static = kept, static
+        hoisted = _Hoisted(self, static)
         for line in kept:
-            line.tree = _Hoisted(self, static).visit(line.tree)
+            line.tree = hoisted.visit(line.tree)
+            if getattr(line, "out", None):
+                line.out = hoisted.visit(line.out)
         if end:
             self.kept[:0] = [
                 f"memory = np.empty({end + _ALIGNED}, np.uint8)",
                 f'memory = memory[-memory.__array_interface__["data"][0] % {_ALIGNED} :]',
             ]
         return end
+
+    def copied(self, inputs):
+        """Take small inputs over into kept memory, so that views of them are made but once."""
+        viewed = {view for line in self.lines for view in getattr(line.target, "views", ())}
+        for v in inputs:
+            if v in viewed and _dense(v.like) and v.like.nbytes <= _SMALL:
+                given, v.given = v.name, self.fresh(f"{v.name}_given")
+                self.first.append(f"np.copyto({given}, {v.given})")
+                yield v
 
     def read(self, tree):
         """Return the arrays that an expression names."""
@@ -472,7 +511,7 @@ class _Text:
 
     def statement(self, line):
         tree, out = line.tree, getattr(line, "out", None)
-        if line.in_place and out is None:  # a number
+        if line.in_place and out is None:  # it may be a number
             return ast.Assign([ast.Name(line.target.name, ast.Store())], tree, lineno=0)
         if out is None:
             return ast.Assign([_target(line.target)], tree, lineno=0)
@@ -484,7 +523,7 @@ class _Text:
                 else (tree.operand,)
             )
             tree = call(f"np.{name}", parts)
-        tree.keywords.append(ast.keyword("out", ast.Name(out, ast.Load())))
+        tree.keywords.append(ast.keyword("out", out))
         return ast.Expr(tree)
 
     def returned(self, v):
@@ -501,7 +540,7 @@ class _Hoisted(ast.NodeTransformer):
         self.text, self.static = text, static
 
     def visit(self, node):
-        base, names = _base(node), {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        base, names = base_name(node), {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
         if isinstance(node, ast.Name) or base not in self.static or names - {base, "np"}:
             return self.generic_visit(node)
         source = ast.unparse(node)
@@ -509,18 +548,6 @@ class _Hoisted(ast.NodeTransformer):
             self.text.made[source] = self.text.fresh(f"{base}_{_suffix(node)}")
             self.text.kept.append(f"{self.text.made[source]} = {source}")
         return ast.Name(self.text.made[source], ast.Load())
-
-
-def _base(tree):
-    """Return the name of the array that an expression looks at, None if it does more."""
-    while not isinstance(tree, ast.Name):
-        if isinstance(tree, ast.Subscript):
-            tree = tree.value
-        elif isinstance(tree, ast.Call) and getattr(tree.func, "attr", None) in VIEWS:
-            tree = tree.func.value
-        else:
-            return None
-    return tree.id
 
 
 def _suffix(node):
@@ -562,6 +589,11 @@ def _buffer(v, start):
     like = v.like
     strides = "" if like.flags.c_contiguous else f", {like.strides}"
     return f"{v.name} = np.ndarray({like.shape}, np.{like.dtype.name}, memory, {start}{strides})"
+
+
+def _fits(array, v, placed):
+    same = array in placed and array.like.strides == v.like.strides
+    return same and array.like.shape == v.like.shape and array.like.itemsize == v.like.itemsize
 
 
 def _dense(like):

@@ -21,8 +21,13 @@ def mT(x):
 def _matmul_forward(a, b, *, at=False, bt=False):
     # a column times a row: NumPy multiplies twice as fast as its BLAS
     one = a.shape[-2 if at else -1] == b.shape[-1 if bt else -2] == 1
+    # a matrix that all tasks share: one large product in place of many small ones
+    shared = a.ndim > 2 and not (at or one or any(b.strides[:-2])) and a.size and b.ndim <= a.ndim
     a = a.swapaxes(-1, -2) if at else a
     b = b.swapaxes(-1, -2) if bt else b
+    if shared:
+        rows = np.matmul(a.reshape(-1, a.shape[-1]), b[(0,) * (b.ndim - 2)])
+        return rows.reshape(*a.shape[:-1], b.shape[-1])
     return np.multiply(a, b) if one else np.matmul(a, b)
 
 
