@@ -524,7 +524,7 @@ def _stem(tree):
 def _computed(ufunc, parts):
     """Return what the result of a ufunc is like, as far as that is known."""
     likes = [p.value if isinstance(p, Known) else p.array.like for p in parts]
-    if ufunc is None or any(like is None for like in likes):
+    if ufunc is None or ufunc.nout > 1 or any(like is None for like in likes):
         return Array(None, None)
     few = [np.ones((1,) * max(a.ndim, ufunc is np.matmul and 2), a.dtype)
            if isinstance(a, np.ndarray) else a for a in likes]

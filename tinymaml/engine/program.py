@@ -253,7 +253,8 @@ class _Text:
         body = list(self.commented())
         arguments = ", ".join([v.given or v.name for v in inputs])
         results = ", ".join(map(self.returned, outputs))
-        body = [f"    {line}" for line in [*self.first, *body, f"return ({results},)"]]
+        body = [*self.first, *body, f"return ({results},)" if results else "return ()"]
+        body = [f"    {line}" for line in body]
         self.source = "\n".join(
             [*self.header, *self.kept, "", "", f"def {name}({arguments}):", *body, ""]
         ).lstrip("\n")
@@ -543,11 +544,32 @@ class _Hoisted(ast.NodeTransformer):
         base, names = base_name(node), {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
         if isinstance(node, ast.Name) or base not in self.static or names - {base, "np"}:
             return self.generic_visit(node)
+        if not self.is_view(node):
+            return self.generic_visit(node)
         source = ast.unparse(node)
         if source not in self.text.made:
             self.text.made[source] = self.text.fresh(f"{base}_{_suffix(node)}")
             self.text.kept.append(f"{self.text.made[source]} = {source}")
         return ast.Name(self.text.made[source], ast.Load())
+
+    def is_view(self, node):
+        """Whether nothing is copied: a reshape copies what does not lie in one piece."""
+        seen = []
+        while not isinstance(node, ast.Name):
+            seen.append(node)
+            node = node.value if isinstance(node, ast.Subscript) else node.func.value
+        like = self.text.arrays[node.id].like
+        for step in reversed(seen):
+            if getattr(getattr(step, "func", None), "attr", "") == "reshape":
+                if not like.flags.c_contiguous:
+                    return False
+            source = ast.unparse(step).replace(ast.unparse(_inner(step)), "like", 1)
+            like = eval(source, {"np": np, "like": like})
+        return True
+
+
+def _inner(step):
+    return step.value if isinstance(step, ast.Subscript) else step.func.value
 
 
 def _suffix(node):
@@ -619,7 +641,7 @@ def _array(value):
         if step and np.array_equal(np.arange(*ends), value):
             return f"np.arange{ends}.astype({value.dtype.str!r})"
     if value.size <= 64:
-        return f"np.array({value.tolist()}, {value.dtype.str!r}).reshape({value.shape})"
+        return f"np.array({literal(value.tolist())}, {value.dtype.str!r}).reshape({value.shape})"
     return f"np.frombuffer({value.tobytes()!r}, {value.dtype.str!r}).reshape({value.shape})"
 
 

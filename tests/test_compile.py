@@ -1,0 +1,59 @@
+"""compile(): programs equal to what they were made of, bit for bit, and what cannot be one."""
+
+import numpy as np
+import pytest
+
+import tinymaml as tm
+from tinymaml.engine.structure import leaves
+from tinymaml.engine.tensor import raw
+
+from test_derivatives import DIFFERENTIABLE
+
+SEED = 3
+
+
+def same(ours, eager):
+    """Whether two structures of arrays have the same bytes."""
+    ours, eager = ([np.asarray(raw(x)) for x in leaves(s)] for s in (ours, eager))
+    return [(a.shape, a.dtype, a.tobytes()) for a in ours] == [
+        (a.shape, a.dtype, a.tobytes()) for a in eager
+    ]
+
+
+def ran(function, *args):
+    """Return a compiled function that has been recorded and checked, and its results of a third."""
+    compiled = tm.compile(function)
+    for _ in range(2):
+        compiled(*args)
+    return compiled, compiled(*args)
+
+
+def derivatives(sample):
+    """Return a function of the arrays of a sample: value, first and second derivative."""
+
+    def orders(arrays, cotangents):
+        variables = [tm.tensor(a, requires_grad=True) for a in arrays]
+        parts = [y for y in leaves(sample.of(*variables)) if type(y) is tm.Tensor]
+        parts = [y for y in parts if y.requires_grad]
+        options = {"create_graph": True, "allow_unused": True}
+        first = tm.grad(parts, variables, cotangents[: len(parts)], **options)
+        found = [g for g in first if g is not None and g.requires_grad]
+        second = []
+        if found:
+            probes = [tm.tensor(np.cos(np.arange(g.size)).reshape(g.shape)) for g in found]
+            second = tm.grad(found, variables, probes, allow_unused=True)
+        return parts, [g for g in first if g is not None], [g for g in second if g is not None]
+
+    return orders
+
+
+@pytest.mark.parametrize("sample", DIFFERENTIABLE)
+def test_samples_of_every_op(sample):
+    arrays = sample.arrays()
+    parts = [y for y in leaves(sample.of(*arrays))]
+    rng = np.random.default_rng(SEED)
+    cotangents = [rng.standard_normal(np.shape(raw(y))) for y in parts]
+    orders = derivatives(sample)
+    eager = orders(arrays, cotangents)
+    compiled, result = ran(orders, arrays, cotangents)
+    assert same(result, eager)
