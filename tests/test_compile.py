@@ -13,11 +13,13 @@ SEED = 3
 
 
 def same(ours, eager):
-    """Whether two structures of arrays have the same bytes."""
+    """Whether two structures of arrays have the same bytes (of a long double, values)."""
     ours, eager = ([np.asarray(raw(x)) for x in leaves(s)] for s in (ours, eager))
-    return [(a.shape, a.dtype, a.tobytes()) for a in ours] == [
-        (a.shape, a.dtype, a.tobytes()) for a in eager
-    ]
+    assert [(a.shape, a.dtype) for a in ours] == [(a.shape, a.dtype) for a in eager]
+    return all(
+        a.tobytes() == b.tobytes() or a.itemsize > 8 and np.array_equal(a, b, equal_nan=True)
+        for a, b in zip(ours, eager)
+    )
 
 
 def ran(function, *args):

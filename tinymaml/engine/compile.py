@@ -199,7 +199,9 @@ def input_names(function, args, kwargs):
     except ValueError:
         parameters = []
     parameters += [f"argument{i}" for i in range(len(parameters), len(args))]
-    paths = [path for name, a in [*zip(parameters, args), *kwargs.items()] for path in _paths(a, (name,))]
+    paths = [
+        path for name, a in [*zip(parameters, args), *kwargs.items()] for path in _paths(a, (name,))
+    ]
     short = [path if path[-1].isdigit() else path[1:] or path for path in paths]
     return [re.sub(r"\W", "_", "_".join(path)) for path in short]
 
@@ -260,7 +262,9 @@ class Compiled:
 
     def _beside_eager(self, key, before, inputs, args, kwargs):
         """Run eagerly, make or check the program, and compare the two bit for bit."""
-        if thread.state.transforms or any(type(x) is Tensor and x.node and x.node.op for x in inputs):
+        if thread.state.transforms or any(
+            type(x) is Tensor and x.node and x.node.op for x in inputs
+        ):
             raise TypeError(
                 f"{self.__name__} is compiled and has no derivative; take the derivative inside the "
                 "function that is compiled"
@@ -301,8 +305,9 @@ class Compiled:
 
         Its function takes the arrays of the arguments in order, and gives those of the result.
         """
-        with replacing(path, "w", encoding="utf-8") as file:
-            file.write(self._shown().file())
+        source = self._shown().file()
+        with replacing(path) as file:
+            file.write(source.encode())
 
 
 def _same_bits(a, b):
@@ -323,7 +328,9 @@ def _signature(structure, inputs):
     for x in inputs:
         array = x.data if type(x) is Tensor else x
         if isinstance(array, np.ndarray):
-            key.append((array.shape, array.dtype, array.strides, type(x) is Tensor and x.node is not None))
+            key.append(
+                (array.shape, array.dtype, array.strides, type(x) is Tensor and x.node is not None)
+            )
         else:
             key.append(array if array.__hash__ else id(array))
     return tuple(key)

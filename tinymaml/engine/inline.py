@@ -364,7 +364,9 @@ class _Writer:
 
     def attribute(self, base, name):
         if isinstance(base, Known):
-            return self.known(ast.Attribute(ast.Name("_", ast.Load()), name, ast.Load()), {"_": base})
+            return self.known(
+                ast.Attribute(ast.Name("_", ast.Load()), name, ast.Load()), {"_": base}
+            )
         base = self.operand(base)
         if name in KNOWN and base.array.like is not None:
             return Known(getattr(base.array.like, name))
@@ -506,8 +508,10 @@ def _index(value):
         return ast.Tuple([_index(part) for part in value], ast.Load())
     if not isinstance(value, slice):
         return ast.parse(literal(value), mode="eval").body
-    ends = [None if end is None else ast.parse(repr(end), mode="eval").body
-            for end in (value.start, value.stop, value.step)]
+    ends = [
+        None if end is None else ast.parse(repr(end), mode="eval").body
+        for end in (value.start, value.stop, value.step)
+    ]
     return ast.Slice(*ends)
 
 
@@ -526,8 +530,12 @@ def _computed(ufunc, parts):
     likes = [p.value if isinstance(p, Known) else p.array.like for p in parts]
     if ufunc is None or ufunc.nout > 1 or any(like is None for like in likes):
         return Array(None, None)
-    few = [np.ones((1,) * max(a.ndim, ufunc is np.matmul and 2), a.dtype)
-           if isinstance(a, np.ndarray) else a for a in likes]
+    few = [
+        np.ones((1,) * max(a.ndim, ufunc is np.matmul and 2), a.dtype)
+        if isinstance(a, np.ndarray)
+        else a
+        for a in likes
+    ]
     try:
         dtype = ufunc(*few).dtype
         if ufunc is np.matmul:

@@ -23,6 +23,7 @@ from .inline import (
     literal,
     outline,
 )
+from .standalone import sources
 from .structure import leaves, map_leaves, rebuild
 from .tensor import Tensor, leaf
 
@@ -111,6 +112,17 @@ class Program:
         exec(compile(self.source, file, "exec"), space)
         self.function = space[self.name]
 
+    def file(self):
+        """Return the source as a file that needs NumPy alone."""
+        for v in self.text.captured:
+            if v.value.dtype.kind not in "biufc":
+                raise ValueError(f"{v.name} holds {v.value.dtype.name}, which has no source")
+        parts = [f'"""The program of {self.name}: it needs NumPy alone."""']
+        used = {name: value for name, value in self.text.space.items() if value is not np}
+        parts.append(sources({"np": np} | used))
+        parts += [f"{v.name} = {_array(v.value)}" for v in self.text.captured]
+        return "\n\n".join([*parts, self.source])
+
     def run(self, inputs):
         """Return the arrays that the program gives for arrays or tensors."""
         arrays = [x.data if type(x) is Tensor else x for x in inputs]
@@ -142,7 +154,9 @@ def _numbered(calls, inputs):
             lambda v: (
                 number.setdefault(v, len(number))
                 if isinstance(v, Variable) and v.kind != "constant"
-                else v.value if isinstance(v, Variable) else repr(v)
+                else v.value
+                if isinstance(v, Variable)
+                else repr(v)
             ),
             given,
         )
@@ -157,7 +171,9 @@ def _same(mine, theirs):
         return False
     a, b = leaves(mine[1]), leaves(theirs[1])
     return len(a) == len(b) and all(
-        x is y or type(x) is type(y) and (_bytes(x) if isinstance(x, np.ndarray) else x)
+        x is y
+        or type(x) is type(y)
+        and (_bytes(x) if isinstance(x, np.ndarray) else x)
         == (_bytes(y) if isinstance(y, np.ndarray) else y)
         for x, y in zip(a, b)
     )
@@ -240,6 +256,7 @@ class _Text:
     def __init__(self, name, calls, inputs, outputs):
         self.names, self.space, self.captured = Counter({name: 1}), {"np": np}, []
         self.made, self.arrays = {}, {}  # constants by what they are; arrays by name
+        self.functions = {}
         self.header, self.kept, self.lines, self.first = [], [], [], []
         for v in inputs:
             self.name(v)
@@ -303,7 +320,8 @@ class _Text:
         except NotInline:
             base = None
             options = {key: self.tree(value) for key, value in c.options.items()}
-            lines, tree = [], call(self.name_of(function), map(self.tree, c.arguments), options)
+            name = self.name_of(function, c.op.name)
+            lines, tree = [], call(name, map(self.tree, c.arguments), options)
         target = c.result
         if c.op.saves:
             target = (c.result, c.saved)
@@ -345,8 +363,8 @@ class _Text:
         else:
             v.name = self.name_of(v.value)
 
-    def name_of(self, value):
-        """Return a name for a function, a module or an array."""
+    def name_of(self, value, stem=None):
+        """Return a name for a function, called after ``stem``, or for an array."""
         if isinstance(value, np.ndarray):
             source = _array(value)
             if source not in self.made:
@@ -360,12 +378,10 @@ class _Text:
                 return prefix + name
         if not callable(value):
             raise NotInline
-        name = name if name and name.isidentifier() else "function"
-        if self.space.get(name, value) is not value:
-            name = self.fresh(name)
-        self.space[name] = value
-        self.names[name] += 1
-        return name
+        if value not in self.functions:
+            self.functions[value] = self.fresh(stem or name.strip("_<>"))
+            self.space[self.functions[value]] = value
+        return self.functions[value]
 
     def merge(self):
         """Do the same thing to the same arrays once."""
@@ -519,8 +535,10 @@ class _Text:
         name = _ufunc(tree)
         if name and not isinstance(tree, ast.Call):
             parts = (
-                (tree.left, tree.right) if isinstance(tree, ast.BinOp)
-                else (tree.left, tree.comparators[0]) if isinstance(tree, ast.Compare)
+                (tree.left, tree.right)
+                if isinstance(tree, ast.BinOp)
+                else (tree.left, tree.comparators[0])
+                if isinstance(tree, ast.Compare)
                 else (tree.operand,)
             )
             tree = call(f"np.{name}", parts)
@@ -565,7 +583,7 @@ class _Hoisted(ast.NodeTransformer):
                     return False
             source = ast.unparse(step).replace(ast.unparse(_inner(step)), "like", 1)
             like = eval(source, {"np": np, "like": like})
-        return True
+        return isinstance(like, np.ndarray)  # a number is a copy
 
 
 def _inner(step):
@@ -573,8 +591,10 @@ def _inner(step):
 
 
 def _suffix(node):
-    return "part" if isinstance(node, ast.Subscript) else {"swapaxes": "T"}.get(
-        node.func.attr, node.func.attr
+    return (
+        "part"
+        if isinstance(node, ast.Subscript)
+        else {"swapaxes": "T"}.get(node.func.attr, node.func.attr)
     )
 
 

@@ -27,7 +27,6 @@ class _State:
         self.trace = None  # a list while somebody listens to the ops that run
         self.transforms = 0  # how many of func's are running, one inside another
 
-
     def refuse_value(self, what):
         """While a function is compiled, refuse what depends on the values of a tensor."""
         refuse = getattr(self.trace, "refuse", None)

@@ -48,7 +48,9 @@ def _keep(x, chosen):
     bits = _BITS.get(x.itemsize)
     if bits is None or not isinstance(x, np.ndarray):
         return np.where(chosen, x, 0)
-    return (x.view(bits) * chosen.astype(bits)).view(x.dtype)  # inf * 0 is NaN, but its bits * 0 are those of 0
+    return (x.view(bits) * chosen.astype(bits)).view(
+        x.dtype
+    )  # inf * 0 is NaN, but its bits * 0 are those of 0
 
 
 #: x where ``by``, of the same shape, is positive, and 0 elsewhere.
@@ -143,6 +145,8 @@ def _sigmoid(x):
 
 
 sigmoid = op(_sigmoid, "x", lambda g, y: g * y * (1 - y))
+
+
 def _relu(x):
     # NumPy compares two small arrays four times as fast as an array with a number
     return np.maximum(x, np.zeros_like(x) if x.size < 1 << 16 else 0)
