@@ -33,7 +33,7 @@ class Recording:
     def __init__(self):
         self.calls, self.order = [], 0
         self.live = self.peak = 0  # bytes of the results that exist at the same time
-        self._variables, self._alive, self._nodes = {}, {}, {}
+        self._variables, self._alive, self._owners, self._nodes = {}, {}, {}, {}
 
     def variable(self, array, stem, kind):
         """Return a new variable for an array, which is known by its identity while it exists."""
@@ -43,17 +43,31 @@ class Recording:
         if kind == "constant" or isinstance(array, np.generic):
             made.value = array  # which keeps it, so that its identity stays its own
             return made
-        bytes_ = array.nbytes if array.base is None and kind == "result" else 0
-        self.live += bytes_
-        self.peak = max(self.peak, self.live)
+        if kind == "result":
+            self._count(array)
 
         def gone(_):
-            self.live -= bytes_
             if self._variables.get(key) is made:
                 del self._variables[key], self._alive[key]
 
         self._alive[key] = weakref.ref(array, gone)
         return made
+
+    def _count(self, array):
+        """Count the memory that an array lies in, once, for as long as it exists."""
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        key, size = id(array), array.nbytes
+
+        def freed(_):
+            self.live -= size
+            del self._owners[key]
+
+        if key not in self._variables or self._variables[key].kind == "result":
+            if key not in self._owners:
+                self._owners[key] = weakref.ref(array, freed)
+                self.live += size
+                self.peak = max(self.peak, self.live)
 
     def reference(self, value):
         """Return the variable of an array or tensor, and any other value as it is."""
@@ -271,15 +285,14 @@ class Compiled:
             )
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
         result = map_leaves(_detached, result)  # which lets go of the graph
-        made = Program(self.__name__, recording, variables, outputs, result)
+        made = before or Program(self.__name__, recording, variables, outputs, result)
         if before is not None:
-            if (differs := before.compare(made)) is not None:
+            if (differs := before.differs(recording.calls, variables)) is not None:
                 raise RuntimeError(
                     f"{self.__name__} did something else than at its first call, from "
                     f"{_spoken(differs)} on; pass in what changes from call to call, such as "
                     "random numbers and numbers that grow"
                 )
-            made = before
         for ours, eager in zip(made.run(inputs), leaves(result)):
             if not _same_bits(ours, raw(eager)):
                 raise RuntimeError(
