@@ -257,15 +257,14 @@ class Compiled:
     def __call__(self, *args, **kwargs):
         if thread.state.trace is not None:  # a part of what is compiled, or checked
             return self.function(*args, **kwargs)
-        given = (args, kwargs) if kwargs else args
-        inputs = leaves(given)
         if not self._running.acquire(blocking=False):
             raise RuntimeError(
                 f"{self.__name__} was called while it runs, by another thread or by itself; its "
                 "program keeps its buffers, so make one with tm.compile for each thread"
             )
         try:
-            key = _signature(given, inputs)
+            inputs = []
+            key = _flatten((args, kwargs) if kwargs else args, inputs)
             found = self._programs.get(key)
             if found is None or found.checked < _CHECKED:
                 return self._beside_eager(key, found, inputs, args, kwargs)
@@ -335,26 +334,25 @@ def _detached(y):
     return Tensor(y.data, leaf(y.data) if y.node is not None and y.node.op is None else None)
 
 
-def _signature(structure, inputs):
-    """Return what a program depends on: forms, shapes, dtypes, strides, and values of numbers."""
-    key = [_form(structure)]
-    for x in inputs:
-        array = x.data if type(x) is Tensor else x
+def _flatten(structure, inputs):
+    """Append the leaves of a structure to ``inputs``, and return what a program depends on.
+
+    That is: form, shapes, dtypes, strides, what requires a gradient, and the values of numbers.
+    """
+    kind = type(structure)
+    if kind is Tensor or kind is np.ndarray:
+        inputs.append(structure)
+        array = structure.data if kind is Tensor else structure
         if isinstance(array, np.ndarray):
-            key.append(
-                (array.shape, array.dtype, array.strides, type(x) is Tensor and x.node is not None)
-            )
-        else:
-            key.append(array if array.__hash__ else id(array))
-    return tuple(key)
-
-
-def _form(structure):
+            required = kind is Tensor and structure.node is not None
+            return array.shape, array.dtype, array.strides, required
+        return id(array)
     if isinstance(structure, dict):
-        return tuple([(key, _form(part)) for key, part in structure.items()])
+        return tuple([(key, _flatten(part, inputs)) for key, part in structure.items()])
     if isinstance(structure, (list, tuple)):
-        return (type(structure), *map(_form, structure))
-    return None
+        return (kind, *[_flatten(part, inputs) for part in structure])
+    inputs.append(structure)
+    return kind, structure if kind.__hash__ else id(structure)
 
 
 def compile(function: Callable) -> Compiled:
