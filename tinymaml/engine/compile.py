@@ -152,7 +152,7 @@ def _frames():
 
 
 def _where():
-    """Return where the user's and the library's code stands: (file, line, function), outer first."""
+    """Return the lines that are running: (file, line, function), the outermost first."""
     places = [(f.f_code.co_filename, f.f_lineno, f.f_code.co_name) for f in _frames()]
     return tuple([place for place in reversed(places) if place[2] not in _COMPREHENSIONS])
 
@@ -280,8 +280,8 @@ class Compiled:
             type(x) is Tensor and x.node and x.node.op for x in inputs
         ):
             raise TypeError(
-                f"{self.__name__} is compiled and has no derivative; take the derivative inside the "
-                "function that is compiled"
+                f"{self.__name__} is compiled and has no derivative; take the derivative inside "
+                "the function that is compiled"
             )
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
         result = map_leaves(_detached, result)  # which lets go of the graph
@@ -296,8 +296,8 @@ class Compiled:
         for ours, eager in zip(made.run(inputs), leaves(result)):
             if not _same_bits(ours, raw(eager)):
                 raise RuntimeError(
-                    f"the program of {self.__name__} gave other numbers than the function; it does "
-                    "something that compile does not see: arithmetic on t.data, or a change in place"
+                    f"the program of {self.__name__} gave other numbers than the function, which "
+                    "does what compile does not see: arithmetic on t.data, or a change in place"
                 )
         made.checked += 1
         self._programs[key] = self._last = made
