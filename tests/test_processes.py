@@ -107,7 +107,7 @@ def command(*arguments, harm="", rank=0):
     cli.console()
 
 
-def start(way, size, *arguments, **harm):
+def start(way, size, *arguments, prefix=(), mpiexec=(), **harm):
     """Start the command line on several processes."""
     if way == "local":
         arguments = (*arguments, "--processes", str(size))
@@ -115,7 +115,7 @@ def start(way, size, *arguments, **harm):
     python = [sys.executable, "-c", program]
     paths = os.pathsep.join(map(str, (TESTS, TESTS.parent)))
     return subprocess.Popen(
-        python if way == "local" else [MPIEXEC, "-n", str(size), *python],
+        python if way == "local" else [*prefix, MPIEXEC, *mpiexec, "-n", str(size), *python],
         env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -204,6 +204,59 @@ def test_nor_on_another_number_when_it_is_resumed(alone, tmp_path, way):
     before = results(run)
     assert end(start(way, 3, "evaluate", str(run.path), "--tasks", "11"))[0] == 0
     assert results(run) == before
+
+
+SSH = """#!/bin/sh
+# As ssh: options, a host, a command. The hosts are network namespaces.
+while [ "${1#-}" != "$1" ]; do shift; done
+host=$1; shift
+exec ip netns exec %s-${host##*.} sh -c "$*"
+"""
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    """Two hosts with a cable between them: the name of their cards, and what stands for ssh."""
+    if not shutil.which("ip") or os.geteuid():
+        pytest.skip("only root makes network namespaces, by the command ip")
+    name = f"maml{os.getpid()}"
+    commands = [f"link add {name}-1 type veth peer name {name}-2"]
+    for i in (1, 2):
+        namespace = f"{name}-{i}"
+        commands += [f"netns add {namespace}", f"link set {namespace} netns {namespace}"]
+        commands += [f"-n {namespace} link set {namespace} name card"]
+        commands += [f"-n {namespace} addr add 10.77.0.{i}/24 dev card"]
+        commands += [f"-n {namespace} link set {card} up" for card in ("card", "lo")]
+    (tmp_path / "ssh").write_text(SSH % name)
+    (tmp_path / "ssh").chmod(0o700)
+    try:
+        for command in commands:
+            if subprocess.run(["ip", *command.split()], capture_output=True).returncode:
+                pytest.skip(f"this machine does not do `ip {command}`")
+        yield name
+    finally:
+        for i in (1, 2):
+            subprocess.run(["ip", "netns", "del", f"{name}-{i}"], capture_output=True)
+
+
+def bytes_received(namespace):
+    file = "/sys/class/net/card/statistics/rx_bytes"
+    return int(subprocess.check_output(["ip", "netns", "exec", namespace, "cat", file]))
+
+
+@needs_mpi
+def test_nor_on_the_number_of_hosts(alone, tmp_path, hosts):
+    ssh = ["-launcher", "ssh", "-launcher-exec", str(tmp_path / "ssh"), "-iface", "card"]
+    here = ["ip", "netns", "exec", f"{hosts}-1"]
+    run = Run(tmp_path / "run")
+    # which find out that they are of one machine, and would use its memory
+    tcp = ["-genv", "UCX_TLS", "tcp,self", "-genv", "MPIR_CVAR_NOLOCAL", "1"]
+    two = [*ssh, "-hosts", "10.77.0.1,10.77.0.2", *tcp]
+    assert end(training("mpi", 3, run, prefix=here, mpiexec=two))[0] == 0
+    assert (run / "checkpoint.npz").read_bytes() == (alone / "checkpoint.npz").read_bytes()
+    assert results(run) == results(alone)
+    weights = (run / "checkpoint.npz").stat().st_size / 3  # beside them are Adam's moments
+    assert bytes_received(f"{hosts}-1") > 4 * weights  # gradients of four steps came this way
 
 
 # However they end

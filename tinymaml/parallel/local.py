@@ -22,7 +22,6 @@ from ..errors import UserError
 from .group import Group
 
 SLOT = 1 << 40  # bytes from one slot of the shared memory to the next; only those written to exist
-PIECE = 1 << 30  # bytes written at once; the system's limit is 2 GB
 #: What asks a program to end. The first process sees to it; the others end with the first.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 FOLLOW = "import sys; sys.path[:] = {}; from tinymaml.parallel import local; local.follow{}"
@@ -108,11 +107,15 @@ def follow(rank: int, size: int, memory: int, pipe: int) -> None:
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     warnings.simplefilter("ignore")  # the first one gives them
     pipe = multiprocessing.connection.Connection(pipe)
-    function, arguments = _get(memory, pipe.recv())
     try:
-        Local(rank, size, memory, [pipe]).work(function, *arguments)
+        Local(rank, size, memory, [pipe]).work(_share, memory, pipe.recv())
     finally:
         os._exit(0)  # the first one says what went wrong
+
+
+def _share(memory, places):
+    function, arguments = _get(memory, places)
+    return function(*arguments)
 
 
 def _end_with_the_first():
@@ -129,10 +132,8 @@ def _file_without_a_name():
 
 def _write(memory, data, place):
     """Write bytes at a place, and return how many."""
-    for start in range(0, len(data), PIECE):
-        piece = data[start : start + PIECE]
-        if os.pwrite(memory, piece, place + start) < len(piece):
-            raise MemoryError("no room for what the processes share")
+    if os.pwrite(memory, data, place) < len(data):
+        raise MemoryError("no room for what the processes share")
     return len(data)
 
 
