@@ -137,7 +137,7 @@ def end(process):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
-    assert "Traceback" not in said
+    assert "Traceback" not in said and said.count("tinymaml: ") <= 1
     return process.returncode, printed, said.replace("\r", "\n").strip().split("\n")[-1]
 
 
@@ -363,6 +363,22 @@ def test_another_training_in_the_folder_is_refused(tmp_path):
     code, _, said = end(training("local", 2, run))
     assert code == 2 and "another training is at work" in said
     assert end(process)[0] == 0
+
+
+@needs_mpi
+def test_mpiexec_says_once_what_is_wrong(tmp_path):
+    run = Run(tmp_path / "run")
+    code, _, said = end(training("mpi", 3, run, 0))
+    assert code == 2 and said.startswith("tinymaml: --steps is 0")
+    code, _, said = end(training("mpi", 2, run, 4, "--processes", "4"))
+    assert code == 2 and said.endswith("mpiexec has started 2; leave it out")
+    code, _, said = end(training("mpi", 2, run, 4, "--nonsense"))
+    assert code == 2 and said.endswith("unrecognized arguments: --nonsense")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPI4PY_LIBMPI", str(tmp_path / "missing.so"))
+        code, _, said = end(training("mpi", 3, run))
+    assert code == 2 and said.endswith("run pip install mpi4py mpich")
+    assert not run.path.exists()
 
 
 # The door by itself

@@ -36,7 +36,7 @@ def gradient_by_chunks(
     dict of str to Tensor
     """
     n = len(tasks.support.x)
-    count = -(-n // min(chunk or n, n))
+    count = max(1, -(-n // (chunk or n or 1)))
     edges = [n * i // count for i in range(count + 1)]
 
     def of_chunk(part):

@@ -61,9 +61,15 @@ def everywhere(main: Callable[[], int]) -> int:
         The exit code, in every process.
     """
     global _world
-    if not any(name in os.environ for name in RANKS):
+    ranks = [os.environ[name] for name in RANKS if name in os.environ]
+    if not ranks:
         return main()
-    found = _connect()
+    try:
+        found = _connect()
+    except UserError:
+        if ranks[0] == "0":  # one of them says it
+            raise
+        return 2
     if found.size == 1:
         return main()
     try:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ..engine.backend import get_backend
+from ..engine.backend import get_backend, use_backend
 from ..errors import UserError
 from . import local, mpi
 from .threads import cores
@@ -34,11 +34,17 @@ def together(function: Callable, *arguments: Any, processes: int = 1) -> Any:
         If one of them is killed.
     """
     if world := mpi.world():
-        return world.lead(function, *arguments)
+        return world.lead(_work, get_backend(), function, arguments)
     if processes == 1:
         return function(*arguments)
-    with local.processes(processes, function, arguments) as group:
-        return group.work(function, *arguments)
+    work = get_backend(), function, arguments
+    with local.processes(processes, _work, work) as group:
+        return group.work(_work, *work)
+
+
+def _work(backend, function, arguments):
+    with use_backend(backend):
+        return function(*arguments)
 
 
 def number(asked: int | None, chunks: int) -> int:
