@@ -38,6 +38,10 @@ class Experiment:
     problem: Problem
     schedule: Schedule
 
+    def __getstate__(self):
+        """Return what another process needs, which makes the learner anew."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     @property
     def parts(self) -> tuple:
         return self.problem, self.method, self.schedule
@@ -85,6 +89,11 @@ class Experiment:
     def init(self) -> dict:
         """Return the initial parameters."""
         return self.learner.init(self.schedule.rng("weights"))
+
+    @property
+    def chunks(self) -> int:
+        """In how many chunks of tasks a training step is done."""
+        return -(-self.schedule.meta_batch // (self.problem.chunk or self.schedule.meta_batch))
 
     def training_tasks(self, step: int) -> Task:
         """Return the batch of tasks of a training step, from 1 on."""

@@ -1,10 +1,11 @@
 """The gradient of an objective over many tasks, taken in chunks of tasks."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from ..engine.grad import grad
 from ..engine.tensor import Tensor
-from .threads import map_chunks
+from .group import current, map_chunks
 
 
 def gradient_by_chunks(
@@ -15,8 +16,9 @@ def gradient_by_chunks(
 ) -> tuple:
     """Return a mean over tasks and its gradient.
 
-    Large networks fit the caches only in chunks of tasks. Chunks run on a pool of threads, and
-    their gradients are added in order: the result is the same however many cores there are.
+    Large networks fit the caches only in chunks of tasks. Chunks are shared out by
+    :func:`~.group.map_chunks`, and their gradients are added in order: the result is the same
+    however many cores, processes and machines there are.
 
     Parameters
     ----------
@@ -26,7 +28,7 @@ def gradient_by_chunks(
     tasks : Task
         With a leading task axis.
     chunk : int, optional
-        Tasks taken at once, all by default.
+        The most tasks taken at once, all by default. Chunks are as equal as can be.
 
     Returns
     -------
@@ -34,19 +36,19 @@ def gradient_by_chunks(
     dict of str to Tensor
     """
     n = len(tasks.support.x)
-    chunk = n if chunk is None else min(chunk, n)
+    count = max(1, -(-n // (chunk or n or 1)))
+    edges = [n * i // count for i in range(count + 1)]
 
-    def of_chunk(start):
-        part = tasks.part(start, start + chunk)
+    def of_chunk(part):
         value = objective(params, part) * (len(part.support.x) / n)
-        return value.data, grad(value, params)
+        return value.data, {name: g.data for name, g in grad(value, params).items()}
 
-    if chunk == n:
-        return of_chunk(0)
-    parts = map_chunks(of_chunk, range(0, n, chunk))
-    value, total = next(parts)
-    total = {name: g.data for name, g in total.items()}
-    for v, gradient in parts:
-        value = value + v
-        total = {name: g + gradient[name].data for name, g in total.items()}
+    if count == 1 and current().size == 1:
+        value, total = of_chunk(tasks)
+    else:
+        parts = map_chunks(of_chunk, [tasks.part(*pair) for pair in pairwise(edges)])
+        value, total = next(parts)
+        for v, gradient in parts:
+            value = value + v
+            total = {name: g + gradient[name] for name, g in total.items()}
     return value, {name: Tensor(g) for name, g in total.items()}
