@@ -237,6 +237,7 @@ class Compiled:
 
     def __init__(self, function):
         functools.update_wrapper(self, function)
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
         self.function, self._programs, self._last = function, {}, None
         self._running = threading.Lock()
 
@@ -253,7 +254,7 @@ class Compiled:
         try:
             key = _signature(given, inputs)
             found = self._programs.get(key)
-            if found is None or found.checked < _CHECKED:
+            if found is None or found.checked < _CHECKED or thread.state.transforms:
                 return self._beside_eager(key, found, inputs, args, kwargs)
             self._last = found
             return found.rebuilt(found.run(inputs))
@@ -280,7 +281,8 @@ class Compiled:
                     "random numbers and numbers that grow"
                 )
             made = before
-        for ours, eager in zip(made.run(inputs), leaves(result)):
+        arrays = made.run(inputs)
+        for ours, eager in zip(arrays, leaves(result)):
             if not _same_bits(ours, raw(eager)):
                 raise RuntimeError(
                     f"the program of {self.__name__} gave other numbers than the function; it does "
@@ -288,7 +290,7 @@ class Compiled:
                 )
         made.checked += 1
         self._programs[key] = self._last = made
-        return result
+        return made.rebuilt(arrays)  # which share no memory with the arguments
 
     def _shown(self):
         if self._last is None:
@@ -331,6 +333,8 @@ def _signature(structure, inputs):
             key.append(
                 (array.shape, array.dtype, array.strides, type(x) is Tensor and x.node is not None)
             )
+        elif isinstance(array, (int, float, complex, np.generic)):
+            key.append((type(array), repr(array)))  # 1 is not 1.0, 0.0 is not -0.0, nan is nan
         else:
             key.append(array if array.__hash__ else id(array))
     return tuple(key)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import keyword
 import linecache
 import re
 import sys
@@ -30,6 +31,7 @@ from .tensor import Tensor, leaf
 _ORDERS = ("the function", "first derivative", "second derivative")
 _ALIGNED = 64  # bytes
 _SMALL = 1 << 16  # bytes that are copied in less time than a view of them is made
+_TAKEN = ("np", "memory", "float", "slice", "int", "bool", "complex", *keyword.kwlist)
 _numbers = count(1)
 
 
@@ -254,7 +256,7 @@ class _Text:
     """
 
     def __init__(self, name, calls, inputs, outputs):
-        self.names, self.space, self.captured = Counter({name: 1}), {"np": np}, []
+        self.names, self.space, self.captured = Counter([name, *_TAKEN]), {"np": np}, []
         self.made, self.arrays = {}, {}  # constants by what they are; arrays by name
         self.functions = {}
         self.header, self.kept, self.lines, self.first = [], [], [], []
@@ -288,6 +290,7 @@ class _Text:
 
     def fresh(self, stem):
         """Return a name that nothing has yet."""
+        stem = re.sub(r"^(?=\d)|\W", "_", stem)
         while True:
             self.names[stem] += 1
             n = self.names[stem]
@@ -547,9 +550,10 @@ class _Text:
 
     def returned(self, v):
         """Return what is given back for an output: never kept memory, an input or a constant."""
-        fresh = v.kind == "result" and v.like.ndim and not v.views and v.name not in self.static
-        shared = self.outputs.count(v) > 1 or any(v in other.views for other in self.outputs)
-        return v.name if fresh and not shared else f"np.copy({v.name})"
+        mine = isinstance(v, Variable) and v.kind == "result" and v.name not in self.static
+        shared = self.outputs.count(v) > 1
+        shared |= any(v in getattr(other, "views", ()) for other in self.outputs)
+        return v.name if mine and v.like.ndim and not v.views and not shared else f"np.copy({v.name})"
 
 
 class _Hoisted(ast.NodeTransformer):
