@@ -33,7 +33,7 @@ class Recording:
     def __init__(self):
         self.calls, self.order = [], 0
         self.live = self.peak = 0  # bytes of the results that exist at the same time
-        self._variables, self._alive, self._nodes = {}, {}, {}
+        self._variables, self._alive, self._owners, self._nodes = {}, {}, {}, {}
 
     def variable(self, array, stem, kind):
         """Return a new variable for an array, which is known by its identity while it exists."""
@@ -43,17 +43,31 @@ class Recording:
         if kind == "constant" or isinstance(array, np.generic):
             made.value = array  # which keeps it, so that its identity stays its own
             return made
-        bytes_ = array.nbytes if array.base is None and kind == "result" else 0
-        self.live += bytes_
-        self.peak = max(self.peak, self.live)
+        if kind == "result":
+            self._count(array)
 
         def gone(_):
-            self.live -= bytes_
             if self._variables.get(key) is made:
                 del self._variables[key], self._alive[key]
 
         self._alive[key] = weakref.ref(array, gone)
         return made
+
+    def _count(self, array):
+        """Count the memory that an array lies in, once, for as long as it exists."""
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        key, size = id(array), array.nbytes
+
+        def freed(_):
+            self.live -= size
+            del self._owners[key]
+
+        if key not in self._variables or self._variables[key].kind == "result":
+            if key not in self._owners:
+                self._owners[key] = weakref.ref(array, freed)
+                self.live += size
+                self.peak = max(self.peak, self.live)
 
     def reference(self, value):
         """Return the variable of an array or tensor, and any other value as it is."""
@@ -244,15 +258,14 @@ class Compiled:
     def __call__(self, *args, **kwargs):
         if thread.state.trace is not None:  # a part of what is compiled, or checked
             return self.function(*args, **kwargs)
-        given = (args, kwargs) if kwargs else args
-        inputs = leaves(given)
         if not self._running.acquire(blocking=False):
             raise RuntimeError(
                 f"{self.__name__} was called while it runs, by another thread or by itself; its "
                 "program keeps its buffers, so make one with tm.compile for each thread"
             )
         try:
-            key = _signature(given, inputs)
+            inputs = []
+            key = _flatten((args, kwargs) if kwargs else args, inputs)
             found = self._programs.get(key)
             if found is None or found.checked < _CHECKED or thread.state.transforms:
                 return self._beside_eager(key, found, inputs, args, kwargs)
@@ -272,15 +285,14 @@ class Compiled:
             )
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
         result = map_leaves(_detached, result)  # which lets go of the graph
-        made = Program(self.__name__, recording, variables, outputs, result)
+        made = before or Program(self.__name__, recording, variables, outputs, result)
         if before is not None:
-            if (differs := before.compare(made)) is not None:
+            if (differs := before.differs(recording.calls, variables)) is not None:
                 raise RuntimeError(
                     f"{self.__name__} did something else than at its first call, from "
                     f"{_spoken(differs)} on; pass in what changes from call to call, such as "
                     "random numbers and numbers that grow"
                 )
-            made = before
         arrays = made.run(inputs)
         for ours, eager in zip(arrays, leaves(result)):
             if not _same_bits(ours, raw(eager)):
@@ -324,28 +336,29 @@ def _detached(y):
     return Tensor(y.data, leaf(y.data) if y.node is not None and y.node.op is None else None)
 
 
-def _signature(structure, inputs):
-    """Return what a program depends on: forms, shapes, dtypes, strides, and values of numbers."""
-    key = [_form(structure)]
-    for x in inputs:
-        array = x.data if type(x) is Tensor else x
+def _flatten(structure, inputs):
+    """Append the leaves of a structure to ``inputs``, and return what a program depends on.
+
+    That is: form, shapes, dtypes, strides, what requires a gradient, and the values of numbers.
+    """
+    kind = type(structure)
+    if kind is Tensor or isinstance(structure, np.ndarray):
+        inputs.append(structure)
+        array = structure.data if kind is Tensor else structure
         if isinstance(array, np.ndarray):
-            key.append(
-                (array.shape, array.dtype, array.strides, type(x) is Tensor and x.node is not None)
-            )
-        elif isinstance(array, (int, float, complex, np.generic)):
-            key.append((type(array), repr(array)))  # 1 is not 1.0, 0.0 is not -0.0, nan is nan
-        else:
-            key.append(array if array.__hash__ else id(array))
-    return tuple(key)
-
-
-def _form(structure):
+            node = structure.node if kind is Tensor else None
+            # True of a leaf, False of what was computed, which is refused
+            required = node and node.op is None
+            return array.shape, array.dtype, array.strides, required
+        return id(array)
     if isinstance(structure, dict):
-        return tuple([(key, _form(part)) for key, part in structure.items()])
+        return tuple([(key, _flatten(part, inputs)) for key, part in structure.items()])
     if isinstance(structure, (list, tuple)):
-        return (type(structure), *map(_form, structure))
-    return None
+        return (kind, *[_flatten(part, inputs) for part in structure])
+    inputs.append(structure)
+    if isinstance(structure, (int, float, complex, np.generic)):
+        return kind, repr(structure)  # 0.0 is not -0.0, and nan is nan
+    return kind, structure if kind.__hash__ else id(structure)
 
 
 def compile(function: Callable) -> Compiled:

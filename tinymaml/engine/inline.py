@@ -190,7 +190,7 @@ def base_name(tree):
     return tree.id
 
 
-def call(name, arguments, keywords=()):
+def call_tree(name, arguments, keywords=()):
     """Return the syntax tree of a call by name."""
     words = [ast.keyword(key, tree) for key, tree in dict(keywords).items()]
     return ast.Call(ast.parse(name, mode="eval").body, list(arguments), words)
@@ -236,7 +236,7 @@ class _Writer:
         if not own or type(operator) not in OPERATORS:
             raise NotInline
         function = OPERATORS[type(operator)].__name__
-        tree = call(f"np.{function}", [place.tree, self.tree(self.operand(value))])
+        tree = call_tree(f"np.{function}", [place.tree, self.tree(self.operand(value))])
         self.lines.append(Line(own[0], tree, in_place=place.tree))
 
     def decide(self, test):
@@ -418,7 +418,7 @@ class _Writer:
             if not called.__module__.startswith("numpy"):
                 return self.nested(called, arguments, keywords)
         words = {key: self.tree(part) for key, part in keywords.items()}
-        tree = call(self.name_of(called), map(self.tree, arguments), words)
+        tree = call_tree(self.name_of(called), map(self.tree, arguments), words)
         array = Array(None, None)
         if isinstance(called, np.ufunc) and not keywords:
             array = _computed(called, arguments)
@@ -457,7 +457,7 @@ class _Writer:
             result = writer.result()
         except NotInline:
             trees = {key: self.tree(part) for key, part in keywords.items()}
-            tree = call(self.name_of(function), map(self.tree, arguments), trees)
+            tree = call_tree(self.name_of(function), map(self.tree, arguments), trees)
             return Code(tree, Array(None, None), work=True)
         self.lines += writer.lines
         return result

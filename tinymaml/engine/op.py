@@ -74,6 +74,7 @@ class Op:
         self.__signature__ = _signature(forward, self.names)
         self._arity = len(self.names)
         rest = list(self.__signature__.parameters.values())[self._arity :]
+        rest = [p for p in rest if p.name != "out"]  # where a program wants the result
         options = {p.name: None if p.default is p.empty else p.default for p in rest}
         self._by_position = [p.name for p in rest if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._wanted = [_parameters(vjp) if vjp else [] for vjp in self.vjps]

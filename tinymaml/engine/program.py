@@ -19,7 +19,7 @@ from .inline import (
     Line,
     NotInline,
     base_name,
-    call,
+    call_tree,
     inline,
     literal,
     outline,
@@ -137,12 +137,13 @@ class Program:
             made.append(array if kind is None else Tensor(array, leaf(array) if kind else None))
         return rebuild(self.form, iter(made))
 
-    def compare(self, other):
-        """Say where another recording of the same function differs from this one's."""
-        for mine, theirs in zip(self.recorded, other.recorded):
+    def differs(self, calls, inputs):
+        """Return where calls recorded another time differ from these, None if they do not."""
+        others = _numbered(calls, inputs)
+        for mine, theirs in zip(self.recorded, others):
             if not _same(mine, theirs):
                 return mine[-1]
-        return None if len(self.recorded) == len(other.recorded) else self.recorded[-1][-1]
+        return None if len(self.recorded) == len(others) else self.recorded[-1][-1]
 
 
 # From recorded calls to those that are needed
@@ -207,12 +208,13 @@ def _folded(calls):
 def _distinct(calls, outputs):
     """Do the same thing to the same arrays once."""
     seen, other = {}, {}
+    large = lambda v: v.like.nbytes > _SMALL
     swap = lambda v: other.get(v, v) if isinstance(v, Variable) else v
     kept = []
     for call in calls:
         arguments, options = map_leaves(swap, (list(call.arguments), call.options))
         key = call.op.name, _key(arguments), tuple([(k, _key(v)) for k, v in options.items()])
-        before = seen.setdefault(key, call)
+        before = call if any(map(large, call.outputs())) else seen.setdefault(key, call)
         if before is not call:
             other |= zip(call.outputs(), before.outputs())
             continue
@@ -324,7 +326,7 @@ class _Text:
             base = None
             options = {key: self.tree(value) for key, value in c.options.items()}
             name = self.name_of(function, c.op.name)
-            lines, tree = [], call(name, map(self.tree, c.arguments), options)
+            lines, tree = [], call_tree(name, map(self.tree, c.arguments), options)
         target = c.result
         if c.op.saves:
             target = (c.result, c.saved)
@@ -387,12 +389,15 @@ class _Text:
         return self.functions[value]
 
     def merge(self):
-        """Do the same thing to the same arrays once."""
+        """Do the same thing to the same arrays once, unless it takes memory to keep that."""
         changed = {line.target for line in self.lines if line.in_place}
         seen, other, kept = {}, {}, []
         for line in self.lines:
             _rename(line.tree, other)
-            if isinstance(line.target, Array) and line.target not in changed:
+            small = isinstance(line.target, Array) and (
+                line.target.like is None or line.target.like.nbytes <= _SMALL
+            )
+            if small and line.target not in changed:
                 before = seen.setdefault(ast.unparse(line.tree), line)
                 if before is not line:
                     other[line.target.name] = before.target.name
@@ -446,27 +451,28 @@ class _Text:
                 continue
             kept.append(line)
             name = _ufunc(line.tree)
+            main = v if isinstance(v, Array) else v[0]
             if line.in_place:
                 line.out = line.in_place if v.like is not None else None
             elif (
-                isinstance(v, Array)
-                and _dense(v.like)
-                and root(v) not in never
-                and not getattr(v, "views", ())
+                _dense(main.like)
+                and root(main) not in never
+                and not getattr(main, "views", ())
                 and (name or self.takes_out(line.tree))
             ):
-                size = -(-v.like.nbytes // _ALIGNED) * _ALIGNED
+                size = -(-main.like.nbytes // _ALIGNED) * _ALIGNED
                 # an elementwise operation may write where it reads, if that is just the same place
-                same = [r for r in dying if name not in (None, "matmul") and _fits(r, v, placed)]
-                placed[root(v)] = placed.pop(same[0]) if same else (_take(free, size), size)
-                start = placed[root(v)][0]
+                same = [r for r in dying if name not in (None, "matmul") and _fits(r, main, placed)]
+                placed[root(main)] = placed.pop(same[0]) if same else (_take(free, size), size)
+                start = placed[root(main)][0]
                 end = max(end, start + size)
-                static.add(v.name)
-                self.kept.append(_buffer(v, start))
-                line.out = ast.Name(v.name, ast.Load())
+                static.add(main.name)
+                self.kept.append(_buffer(main, start))
+                line.out = ast.Name(main.name, ast.Load())
             _release(free, placed, dying)
             _release(free, placed, {root(a) for a in _arrays(v) if last[root(a)] == i})
         self.lines, self.static = kept, static
+        self.let_go()
         hoisted = _Hoisted(self, static)
         for line in kept:
             line.tree = hoisted.visit(line.tree)
@@ -478,6 +484,19 @@ class _Text:
                 f'memory = memory[-memory.__array_interface__["data"][0] % {_ALIGNED} :]',
             ]
         return end
+
+    def let_go(self):
+        """Note after which line a large array that is not kept is used no more."""
+        last = {}
+        for line in self.lines:
+            line.gone = []
+            for array in (*self.read(line.tree), *_arrays(line.target)):
+                last[array] = line
+        for array, line in last.items():
+            made = getattr(array, "kind", "result") == "result" and array not in self.outputs
+            if made and array.name not in self.static and array.name not in self.made.values():
+                if array.like is not None and array.like.nbytes > _SMALL:
+                    line.gone.append(array.name)
 
     def copied(self, inputs):
         """Take small inputs over into kept memory, so that views of them are made but once."""
@@ -528,6 +547,8 @@ class _Text:
                 name = _ORDERS[order] if order < len(_ORDERS) else f"derivative of order {order}"
                 yield f"# {'  ' * len(where)}{name}"
             yield ast.unparse(ast.fix_missing_locations(self.statement(line)))
+            if line.gone:
+                yield f"del {', '.join(sorted(line.gone))}"
 
     def statement(self, line):
         tree, out = line.tree, getattr(line, "out", None)
@@ -544,9 +565,11 @@ class _Text:
                 if isinstance(tree, ast.Compare)
                 else (tree.operand,)
             )
-            tree = call(f"np.{name}", parts)
+            tree = call_tree(f"np.{name}", parts)
         tree.keywords.append(ast.keyword("out", out))
-        return ast.Expr(tree)
+        if isinstance(line.target, Array):
+            return ast.Expr(tree)
+        return ast.Assign([_target((None, *line.target[1:]))], tree, lineno=0)
 
     def returned(self, v):
         """Return what is given back for an output: never kept memory, an input or a constant."""
