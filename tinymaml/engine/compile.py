@@ -385,7 +385,8 @@ def compile(function: Callable) -> Compiled:
     Raises
     ------
     TypeError
-        When it is called, if the function makes numbers or choices of values, or gives no tensors.
+        When it is called, if the function makes numbers or choices of values, gives no tensors, or
+        is to be differentiated.
     RuntimeError
         If the second call records something else than the first one.
 
@@ -396,4 +397,6 @@ def compile(function: Callable) -> Compiled:
     >>> slope(np.array([0.0, 0.5]))
     array([1.        , 0.78644773])
     """
+    if not callable(function):
+        raise TypeError(f"compile takes a function, not {function!r}")
     return Compiled(function)

@@ -1,6 +1,7 @@
 """A program: recorded calls as straight-line NumPy source, into buffers that are kept."""
 
 import ast
+import builtins
 import inspect
 import keyword
 import linecache
@@ -121,7 +122,7 @@ class Program:
                 raise ValueError(f"{v.name} holds {v.value.dtype.name}, which has no source")
         parts = [f'"""The program of {self.name}: it needs NumPy alone."""']
         used = {name: value for name, value in self.text.space.items() if value is not np}
-        parts.append(sources({"np": np} | used))
+        parts.append(sources({"np": np} | used, self.source))
         parts += [f"{v.name} = {_array(v.value)}" for v in self.text.captured]
         return "\n\n".join([*parts, self.source])
 
@@ -273,7 +274,7 @@ class _Text:
         self.bytes = self.plan(inputs)
         body = list(self.commented())
         arguments = ", ".join([v.given or v.name for v in inputs])
-        results = ", ".join(map(self.returned, outputs))
+        results = ", ".join(map(self.returned, self.outputs))
         body = [*self.first, *body, f"return ({results},)" if results else "return ()"]
         body = [f"    {line}" for line in body]
         self.source = "\n".join(
@@ -384,7 +385,8 @@ class _Text:
         if not callable(value):
             raise NotInline
         if value not in self.functions:
-            self.functions[value] = self.fresh(stem or name.strip("_<>"))
+            stem = stem or name.strip("_<>")
+            self.functions[value] = self.fresh(stem + "_" * hasattr(builtins, stem))
             self.space[self.functions[value]] = value
         return self.functions[value]
 
