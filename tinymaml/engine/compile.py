@@ -252,6 +252,7 @@ class Compiled:
 
     def __init__(self, function):
         functools.update_wrapper(self, function)
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
         self.function, self._programs, self._last = function, {}, None
         self._running = threading.Lock()
 
@@ -267,7 +268,7 @@ class Compiled:
             inputs = []
             key = _flatten((args, kwargs) if kwargs else args, inputs)
             found = self._programs.get(key)
-            if found is None or found.checked < _CHECKED:
+            if found is None or found.checked < _CHECKED or thread.state.transforms:
                 return self._beside_eager(key, found, inputs, args, kwargs)
             self._last = found
             return found.rebuilt(found.run(inputs))
@@ -293,7 +294,8 @@ class Compiled:
                     f"{_spoken(differs)} on; pass in what changes from call to call, such as "
                     "random numbers and numbers that grow"
                 )
-        for ours, eager in zip(made.run(inputs), leaves(result)):
+        arrays = made.run(inputs)
+        for ours, eager in zip(arrays, leaves(result)):
             if not _same_bits(ours, raw(eager)):
                 raise RuntimeError(
                     f"the program of {self.__name__} gave other numbers than the function, which "
@@ -301,7 +303,7 @@ class Compiled:
                 )
         made.checked += 1
         self._programs[key] = self._last = made
-        return result
+        return made.rebuilt(arrays)  # which share no memory with the arguments
 
     def _shown(self):
         if self._last is None:
@@ -350,13 +352,17 @@ def _flatten(structure, inputs):
     if kind is Tensor or kind is np.ndarray or is_array(structure):
         inputs.append(structure)
         array = structure.data if kind is Tensor else structure
-        required = kind is Tensor and structure.node is not None
+        node = structure.node if kind is Tensor else None
+        # True of a leaf, False of what was computed, which is refused
+        required = node and node.op is None
         return type(array), array.shape, array.dtype, array.strides, required
     if isinstance(structure, dict):
         return tuple([(key, _flatten(part, inputs)) for key, part in structure.items()])
     if isinstance(structure, (list, tuple)):
         return (kind, *[_flatten(part, inputs) for part in structure])
     inputs.append(structure)
+    if isinstance(structure, (int, float, complex, np.generic)):
+        return kind, repr(structure)  # 0.0 is not -0.0, and nan is nan
     return kind, structure if kind.__hash__ else id(structure)
 
 
@@ -384,7 +390,8 @@ def compile(function: Callable) -> Compiled:
     Raises
     ------
     TypeError
-        When it is called, if the function makes numbers or choices of values, or gives no tensors.
+        When it is called, if the function makes numbers or choices of values, gives no tensors, or
+        is to be differentiated.
     RuntimeError
         If the second call records something else than the first one.
 
@@ -395,4 +402,6 @@ def compile(function: Callable) -> Compiled:
     >>> slope(np.array([0.0, 0.5]))
     array([1.        , 0.78644773])
     """
+    if not callable(function):
+        raise TypeError(f"compile takes a function, not {function!r}")
     return Compiled(function)

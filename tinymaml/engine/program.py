@@ -1,7 +1,9 @@
 """A program: recorded calls as straight-line NumPy source, into buffers that are kept."""
 
 import ast
+import builtins
 import inspect
+import keyword
 import linecache
 import re
 import sys
@@ -31,6 +33,7 @@ from .tensor import Tensor, leaf, raw
 _ORDERS = ("the function", "first derivative", "second derivative")
 _ALIGNED = 64  # bytes
 _SMALL = 1 << 16  # bytes that are copied in less time than a view of them is made
+_TAKEN = ("np", "memory", "float", "slice", "int", "bool", "complex", *keyword.kwlist)
 _numbers = count(1)
 
 
@@ -121,7 +124,7 @@ class Program:
                 raise ValueError(f"{v.name} holds {v.value.dtype.name}, which has no source")
         parts = [f'"""The program of {self.name}: it needs NumPy alone."""']
         used = {name: value for name, value in self.text.space.items() if value is not np}
-        parts.append(sources({"np": np} | used))
+        parts.append(sources({"np": np} | used, self.source))
         parts += [f"{v.name} = {_array(v.value)}" for v in self.text.captured]
         return "\n\n".join([*parts, self.source])
 
@@ -259,7 +262,7 @@ class _Text:
     """
 
     def __init__(self, name, calls, inputs, outputs, array_type):
-        self.names, self.space, self.captured = Counter({name: 1}), {"np": np}, []
+        self.names, self.space, self.captured = Counter([name, *_TAKEN]), {"np": np}, []
         self.array_type = array_type
         if array_type is not np.ndarray:
             self.space["asarray"] = asarray
@@ -296,6 +299,7 @@ class _Text:
 
     def fresh(self, stem):
         """Return a name that nothing has yet."""
+        stem = re.sub(r"^(?=\d)|\W", "_", stem)
         while True:
             self.names[stem] += 1
             n = self.names[stem]
@@ -391,7 +395,8 @@ class _Text:
         if not callable(value):
             raise NotInline
         if value not in self.functions:
-            self.functions[value] = self.fresh(stem or name.strip("_<>"))
+            stem = stem or name.strip("_<>")
+            self.functions[value] = self.fresh(stem + "_" * hasattr(builtins, stem))
             self.space[self.functions[value]] = value
         return self.functions[value]
 
@@ -583,9 +588,10 @@ class _Text:
         """Return what is given back for an output: never kept memory, an input or a constant."""
         if self.array_type is not np.ndarray:
             return f"{v.name}.copy()"
-        fresh = v.kind == "result" and v.like.ndim and not v.views and v.name not in self.static
-        shared = self.outputs.count(v) > 1 or any(v in other.views for other in self.outputs)
-        return v.name if fresh and not shared else f"np.copy({v.name})"
+        mine = isinstance(v, Variable) and v.kind == "result" and v.name not in self.static
+        shared = self.outputs.count(v) > 1
+        shared |= any(v in getattr(other, "views", ()) for other in self.outputs)
+        return v.name if mine and v.like.ndim and not v.views and not shared else f"np.copy({v.name})"
 
 
 class _Hoisted(ast.NodeTransformer):

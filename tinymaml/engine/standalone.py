@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import copy
 import inspect
 import sys
 from types import FunctionType, MethodType, ModuleType
@@ -12,13 +13,15 @@ from .inline import NotInline, definition, literal
 from .op import Op
 
 
-def sources(space: dict) -> str:
+def sources(space: dict, program: str = "") -> str:
     """Return definitions of the functions, classes and values of a namespace, and of what they use.
 
     Parameters
     ----------
     space : dict
         Name -> function.
+    program : str
+        Source that will follow, in whose names nothing else is defined.
 
     Returns
     -------
@@ -36,48 +39,56 @@ def sources(space: dict) -> str:
     >>> print(sources({"same": same_padding})[:40])
     def same(size, kernel, stride):
     """
-    writer = _Definitions()
+    writer = _Definitions(space, program)
     for name, value in space.items():
-        writer.add(name, value)
-    return "\n\n".join(writer.texts)
+        writer.define(name, value)
+    return "\n\n".join([*writer.imports, *writer.texts])
 
 
 class _Definitions:
-    def __init__(self):
-        self.names, self.taken, self.texts, self.imports = {}, set(dir(builtins)), [], []
+    def __init__(self, space, program):
+        self.names = {id(value): name for name, value in space.items()}
+        self.program = {n.id for n in ast.walk(ast.parse(program)) if isinstance(n, ast.Name)}
+        self.taken = {*dir(builtins), *self.program, *space}
+        self.texts, self.imports = [], []
 
     def add(self, name, value):
         """Define a value under a name, or a free one like it; return the name."""
         if isinstance(value, Op):
             value = value.forward
-        if id(value) in self.names:
-            return self.names[id(value)]
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        self.names[id(value)] = name
+        if id(value) not in self.names:
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            self.names[id(value)] = name
+            self.define(name, value)
+        return self.names[id(value)]
+
+    def define(self, name, value):
         if isinstance(value, ModuleType):
             same = value.__name__ == name
-            self.texts.insert(0, f"import {value.__name__}" + ("" if same else f" as {name}"))
-        elif isinstance(value, (FunctionType, type)) and value.__module__.startswith("tinymaml"):
+            self.imports.append(f"import {value.__name__}" + ("" if same else f" as {name}"))
+        elif place := _place(value):
+            self.imports.append(f"from {place} import {value.__name__} as {name}")
+        elif isinstance(value, (FunctionType, type)):
             tree = self.definition(value)
             self.rename(tree, value)
             if isinstance(tree, ast.Lambda):
                 tree = ast.Assign([ast.Name(name, ast.Store())], tree, lineno=0)
             else:
-                tree.name, tree.decorator_list = name, []
+                tree.name = name
             self.texts.append(ast.unparse(ast.fix_missing_locations(tree)))
         else:
             self.texts.append(f"{name} = {self.value(value)}")
-        return name
 
     def definition(self, value):
         try:
             if isinstance(value, FunctionType):
-                return _fresh(definition(value))
+                return _plain(definition(value))
             module = ast.parse(inspect.getsource(sys.modules[value.__module__]))
-            return next(n for n in module.body if getattr(n, "name", None) == value.__name__)
-        except (NotInline, StopIteration):
+            found = next(n for n in module.body if getattr(n, "name", None) == value.__name__)
+            return _plain(found)
+        except (NotInline, StopIteration, OSError, TypeError):
             raise ValueError(
                 f"{value.__name__} of {value.__module__} has no source to be saved; use functions "
                 "and ops that are defined in a file"
@@ -85,20 +96,18 @@ class _Definitions:
 
     def rename(self, tree, value):
         """Define what a function or class uses, and call it as it is called here."""
-        functions = (
-            [value]
-            if isinstance(value, FunctionType)
-            else [f for f in vars(value).values() if isinstance(f, FunctionType)]
-        )
-        outside = {}
-        for function in functions:
-            used = inspect.getclosurevars(function)
-            outside |= used.globals | used.nonlocals
+        found = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
         own = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-        names = {n: self.add(n, v) for n, v in outside.items() if n not in own}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name):
-                node.id = names.get(node.id, node.id)
+        own |= {n.id for n in found if isinstance(n.ctx, ast.Store)}
+        outside = {name: vars(builtins)[name] for name in self.program & set(dir(builtins))}
+        outside |= vars(sys.modules[value.__module__])
+        if isinstance(value, FunctionType):
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            outside |= zip(value.__code__.co_freevars, cells)
+        used = sorted({n.id for n in found} - own)
+        names = {name: self.add(name, outside[name]) for name in used if name in outside}
+        for node in found:
+            node.id = names.get(node.id, node.id)
 
     def value(self, value):
         """Return the source of a value."""
@@ -107,21 +116,29 @@ class _Definitions:
             return f"{{{', '.join(pairs)}}}"
         if isinstance(value, ModuleType):
             return self.add("np" if value is np else value.__name__, value)
-        for module, prefix in ((np, "np"), (np.linalg, "np.linalg"), (np.lib, "np.lib")):
-            name = getattr(value, "__name__", None)
-            if name and getattr(module, name, None) is value:
-                return f"{prefix}.{name}"
         if isinstance(value, MethodType) or (source := literal(value)) is None:
             raise ValueError(f"{value!r}, which an op uses, has no source to be saved")
         return source
 
 
-def _fresh(tree):
-    """Return a copy of a syntax tree."""
-    text = ast.unparse(tree)
-    parsed = (
-        ast.parse(text, mode="eval").body
-        if isinstance(tree, ast.Lambda)
-        else ast.parse(text).body[0]
-    )
-    return parsed
+def _place(value):
+    """Return the module of Python's or NumPy's that has a value under its name, None if none has."""
+    name = getattr(value, "__name__", None)
+    module = getattr(value, "__module__", None) or ""
+    if module.split(".")[0] not in sys.stdlib_module_names - {"__main__"}:
+        module = module if module.split(".")[0] == "numpy" else "numpy"  # a ufunc does not tell
+    found = isinstance(name, str) and getattr(sys.modules.get(module), name, None) is value
+    return module if found else None
+
+
+def _plain(tree):
+    """Return a copy of a definition without decorators, and without hints of types."""
+    tree = copy.deepcopy(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            node.decorator_list = []
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return tree

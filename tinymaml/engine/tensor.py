@@ -176,19 +176,19 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """Return the values as ``numpy.ndarray`` on the host (shared with the tensor on NumPy)."""
-        thread.state.refuse_value("numpy()")
+        thread.state.refuse_value("an array (t.numpy(), np.asarray(t))")
         return backend.to_numpy(self.data)
 
     def item(self) -> float:
         """Return the only element as a Python number; ValueError if there are several."""
-        thread.state.refuse_value("a number of Python's, as float(t) and t.item() make")
+        thread.state.refuse_value("a Python number (float(t), t.item())")
         if self.size != 1:
             raise ValueError(f"item() needs one element, but the tensor has shape {self.shape}")
         return self.data.item()
 
     def tolist(self) -> list:
         """Return the values as nested Python lists."""
-        thread.state.refuse_value("tolist()")
+        thread.state.refuse_value("a list (t.tolist())")
         return self.data.tolist()
 
     def detach(self) -> "Tensor":
@@ -198,7 +198,7 @@ class Tensor:
     def __repr__(self):
         """One line, so that parameters print as a table: the values, or what they are like."""
         if 0 < self.size <= 10:
-            what = " ".join(np.array2string(self.numpy(), separator=", ").split())
+            what = " ".join(np.array2string(backend.to_numpy(self.data), separator=", ").split())
         else:
             what = f"shape={self.shape}"
             if self.size and self.dtype.kind in "biuf":
@@ -222,7 +222,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self):
-        thread.state.refuse_value("a truth value, as in if t > 0")
+        thread.state.refuse_value("a truth value (if t > 0)")
         return bool(self.data)
 
     def __float__(self):

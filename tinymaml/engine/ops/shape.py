@@ -9,7 +9,7 @@ from ..backend import array_module, to_numpy
 from ..numpy_rules import implements, numpy_functions
 from ..op import as_arrays, op
 from ..structure import map_leaves
-from ..tensor import Tensor, raw
+from ..tensor import Tensor, raw, thread
 from .elementwise import where
 
 # Rearrangements. Their derivative is the inverse rearrangement.
@@ -384,11 +384,13 @@ def full_like(x, fill_value, dtype=None, shape=None):
 
 def array_equal(a, b, equal_nan=False):
     """Whether shapes and all elements are equal."""
+    thread.state.refuse_value("what np.array_equal gives")
     return bool(np.array_equal(raw(a), raw(b), equal_nan=equal_nan))
 
 
 def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
     """Whether all elements are equal within a tolerance."""
+    thread.state.refuse_value("what np.allclose gives")
     return bool(np.allclose(raw(a), raw(b), rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 
