@@ -96,6 +96,9 @@ def _parser():
         options.add_argument(
             "--resume", action="store_true", help="go on from the run's checkpoint"
         )
+        options.add_argument(
+            "--eager", action="store_true", help="do not compile the step; the numbers are the same"
+        )
         _add_shared(options, "--test-tasks", preset.problem.needs_data)
         if hasattr(preset.problem, "download"):
             options.add_argument(
@@ -202,6 +205,7 @@ def _train(arguments):
         resume=arguments.resume,
         test_tasks=arguments.test_tasks,
         processes=arguments.processes,
+        eager=arguments.eager,
     )
     return 0 if finished else 130
 

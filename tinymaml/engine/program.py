@@ -591,7 +591,9 @@ class _Text:
         mine = isinstance(v, Variable) and v.kind == "result" and v.name not in self.static
         shared = self.outputs.count(v) > 1
         shared |= any(v in getattr(other, "views", ()) for other in self.outputs)
-        return v.name if mine and v.like.ndim and not v.views and not shared else f"np.copy({v.name})"
+        return (
+            v.name if mine and v.like.ndim and not v.views and not shared else f"np.copy({v.name})"
+        )
 
 
 class _Hoisted(ast.NodeTransformer):

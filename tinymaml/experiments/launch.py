@@ -30,6 +30,7 @@ def train_run(
     resume: bool = False,
     test_tasks: int = TEST_TASKS,
     processes: int | None = 1,
+    eager: bool = False,
 ) -> bool:
     """Train an experiment into a run's folder and test it.
 
@@ -51,6 +52,8 @@ def train_run(
         Tasks of the test.
     processes : int, optional
         Of this machine; None: as many as bring a gain. Under MPI there are those that it started.
+    eager : bool
+        Do not compile the training step.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def train_run(
             run.write_json("config.json", config)  # it may have been given more steps
         else:
             run.start(config)
-        work = (name, experiment, run, resume, test_tasks)
+        work = (name, experiment, run, resume, test_tasks, eager)
         return together(_train_and_test, *work, processes=processes)
 
 
@@ -161,11 +164,11 @@ def _check_interval(option, tasks):
         raise UserError(f"{option} is {tasks}; give at least 2, for an interval, a million at most")
 
 
-def _train_and_test(name, experiment, run, resume, test_tasks):
+def _train_and_test(name, experiment, run, resume, test_tasks, eager):
     """Do what is left of a training, and test it if that is its end; return whether it is."""
     started = time.perf_counter()
     done, before = (once(run.steps_done), once(_training, run)) if resume else (0, None)
-    reached = train(experiment, run, resume=resume)
+    reached = train(experiment, run, resume=resume, eager=eager)
     if reached.step > done:
         machine = _machine()
         peaks = [m["peak_memory_mb"] for m in (machine, before) if m and m.get("peak_memory_mb")]

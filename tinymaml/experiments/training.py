@@ -15,7 +15,11 @@ from .runs import Checkpoint, Run, named_arrays
 
 
 def train(
-    experiment: Experiment, run: Run, resume: bool = False, progress: bool = True
+    experiment: Experiment,
+    run: Run,
+    resume: bool = False,
+    progress: bool = True,
+    eager: bool = False,
 ) -> Checkpoint:
     """Meta-train an experiment, in every process of the group that this one is of.
 
@@ -31,6 +35,8 @@ def train(
         Go on from the run's checkpoint, bit for bit as if there had been no break.
     progress : bool
         Show a progress bar.
+    eager : bool
+        Do not compile the step; the numbers are the same.
 
     Returns
     -------
@@ -59,7 +65,7 @@ def train(
         once(_save, run, now, rows)
         # a request to stop may reach some of the processes only
         while now.step < schedule.steps and not any(group.gather(stop.is_set())):
-            now = meta_step(experiment, now)
+            now = meta_step(experiment, now, eager)
             if not np.isfinite(now.losses[-1]):
                 once(run.write_metrics, rows)  # what led there is worth a look
                 raise once(_diverged, "meta-loss is", now.step, run)
@@ -76,7 +82,7 @@ def train(
     return now
 
 
-def meta_step(experiment: Experiment, now: Checkpoint) -> Checkpoint:
+def meta_step(experiment: Experiment, now: Checkpoint, eager: bool = False) -> Checkpoint:
     """Do one meta-iteration: draw tasks, and move theta down the gradient of the objective.
 
     Parameters
@@ -84,6 +90,8 @@ def meta_step(experiment: Experiment, now: Checkpoint) -> Checkpoint:
     experiment : Experiment
     now : Checkpoint
         Where the training stands.
+    eager : bool
+        Do not compile the step.
 
     Returns
     -------
@@ -91,7 +99,7 @@ def meta_step(experiment: Experiment, now: Checkpoint) -> Checkpoint:
         One step further.
     """
     step = now.step + 1
-    value, gradient = experiment.gradient(now.params, experiment.training_tasks(step))
+    value, gradient = experiment.gradient(now.params, experiment.training_tasks(step), eager)
     optimizer = experiment.schedule.optimiser(step)
     params, state = optimizer.update(now.params, gradient, now.optimizer)
     return Checkpoint(step, params, state, [*now.losses, float(value)], now.settings)

@@ -13,6 +13,7 @@ def gradient_by_chunks(
     params: dict[str, Tensor],
     tasks: tuple,
     chunk: int | None = None,
+    of_chunk: Callable | None = None,
 ) -> tuple:
     """Return a mean over tasks and its gradient.
 
@@ -29,6 +30,8 @@ def gradient_by_chunks(
         With a leading task axis.
     chunk : int, optional
         The most tasks taken at once, all by default. Chunks are as equal as can be.
+    of_chunk : function, optional
+        In place of :func:`value_and_gradient` of the objective, such as that compiled.
 
     Returns
     -------
@@ -39,16 +42,31 @@ def gradient_by_chunks(
     count = max(1, -(-n // (chunk or n or 1)))
     edges = [n * i // count for i in range(count + 1)]
 
-    def of_chunk(part):
-        value = objective(params, part) * (len(part.support.x) / n)
-        return value.data, {name: g.data for name, g in grad(value, params).items()}
+    of_chunk = of_chunk or value_and_gradient(objective)
+
+    def of_part(part):
+        value, gradient = of_chunk(params, part, len(part.support.x) / n)
+        return value.data, {name: g.data for name, g in gradient.items()}
 
     if count == 1 and current().size == 1:
-        value, total = of_chunk(tasks)
+        value, total = of_part(tasks)
     else:
-        parts = map_chunks(of_chunk, [tasks.part(*pair) for pair in pairwise(edges)])
+        parts = map_chunks(of_part, [tasks.part(*pair) for pair in pairwise(edges)])
         value, total = next(parts)
         for v, gradient in parts:
             value = value + v
             total = {name: g + gradient[name] for name, g in total.items()}
     return value, {name: Tensor(g) for name, g in total.items()}
+
+
+def value_and_gradient(objective: Callable[[dict, tuple], Tensor]) -> Callable:
+    """Return the function of (params, tasks, share) that gives a share of an objective's mean.
+
+    It gives that and its gradient.
+    """
+
+    def chunk(params, tasks, share):
+        value = objective(params, tasks) * share
+        return value, grad(value, params)
+
+    return chunk

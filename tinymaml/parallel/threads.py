@@ -6,6 +6,7 @@ linear algebra on one thread. A chunk fits a core's caches; the whole batch woul
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -26,6 +27,21 @@ def on_threads(function: Callable, chunks: Iterable) -> Iterator:
     keep_freed_memory()
     with single_threaded_blas():
         yield from _pool().map(partial(quietly, function), chunks)
+
+
+class Own(threading.local):
+    """What every thread makes for itself.
+
+    Examples
+    --------
+    >>> numbers = Own(list)
+    >>> numbers.own.append(1)
+    >>> numbers.own
+    [1]
+    """
+
+    def __init__(self, make: Callable):
+        self.own = make()
 
 
 def quietly(function: Callable, chunk: Any) -> Any:
