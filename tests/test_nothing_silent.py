@@ -15,6 +15,7 @@ from tinymaml.engine import op as engine_op
 from tinymaml.engine.ops.fast import conv as fast_conv
 
 X = np.array([0.3, -0.7, 1.1])
+MASK = np.array([True, False, True])
 
 
 def leaf(data):
@@ -401,6 +402,18 @@ class TestMetaGradient:
         verdict = self.check(meta_loss=lossy).verdict
         assert "in the adaptation or after it" in verdict
 
+    def test_an_ignored_first_order_is_named(self, capsys):
+        def always(*args, first_order, **options):
+            return maml.meta_loss(*args, **options)
+
+        def other(*args, first_order, **options):
+            value = maml.meta_loss(*args, first_order=first_order, **options)
+            return value + first_order * (args[1]["b"] - args[1]["b"].detach())
+
+        for meta_loss, words in ((always, "is ignored"), (other, "gives another")):
+            verdict = self.check(meta_loss=meta_loss).verdict
+            assert verdict.startswith("wrong") and f"first_order=True {words}" in verdict
+
     def test_an_op_that_is_wrong_at_adapted_parameters_alone_is_named(self, capsys):
         half = tm.op(np.tanh, "x", lambda g, y: g * (1 - y * y) / 2, name="half_tanh")
 
@@ -484,6 +497,60 @@ def test_tasks_may_be_plain_tuples():
     given = maml.meta_loss(loss, params, ((x, 2 * x), (x, 2 * x)), lr=0.1)
     batch = tm.Batch(x, 2 * x)
     assert given.item() == maml.meta_loss(loss, params, tm.Task(batch, batch), lr=0.1).item()
+
+
+# Changes in place
+
+
+@pytest.mark.numpy_only
+@pytest.mark.parametrize("x", [leaf(X), tm.tensor(X)])
+def test_results_are_read_only(x):
+    for y in (x * x, x.T, x[1:], x.sum(), np.where(X > 0, x, 0), x > 0):
+        with pytest.raises(ValueError, match="read-only"):
+            y.data[...] = 1
+    x.data[0] = x.data[0]  # what the user gave stays the user's
+
+
+@pytest.mark.numpy_only
+def test_an_argument_that_is_handed_on_stays_as_it_was():
+    same = tm.op(lambda x: x, "x", lambda g: -g, name="reversal")
+    array = X.copy()
+    y = same(leaf(array))
+    with pytest.raises(ValueError, match="read-only"):
+        y.data[0] = 1
+    array[0] = 1
+    assert func.grad(same)(1.0) == -1
+
+
+@pytest.mark.numpy_only
+def test_values_of_transforms_may_be_written_into():
+    for value in (func.vjp(np.exp, X)[0], func.jvp(np.exp, X, X)[0], func.grad(np.prod)(X)):
+        value += 1
+
+
+@pytest.mark.numpy_only
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, c: np.sum(x * c),
+        lambda x, c: np.sum(np.where(c > 0, x, 0) * c),
+        lambda x, c: np.sum(x @ c),
+        lambda x, c: np.sum(x**c),
+        lambda x, c: nn.mse_loss(x[None], c[None]),
+        lambda x, c: np.einsum("i,i", x, c),
+        lambda x, c: np.sum(np.where(MASK, x, c)),
+        lambda x, c: np.max(np.maximum(x, c)),
+    ],
+)
+def test_a_constant_that_changes_after_it_was_used(f):
+    x, c = leaf(X), np.array([2.0, 3.0, 4.0])
+    expected = func.grad(f)(X, c)
+    y = f(x, c)
+    try:
+        c[:], MASK[:] = 7, False
+        np.testing.assert_array_equal(tm.grad(y, x).numpy(), expected)
+    finally:
+        MASK[:] = True, False, True
 
 
 # Sentences

@@ -8,6 +8,7 @@ from operator import itemgetter
 from types import MethodType
 
 import numpy as np
+from numpy import ndarray
 
 from .tensor import Node, Tensor, raw, thread
 
@@ -17,6 +18,7 @@ table = {}
 #: What a derivative may name beside the arguments and keywords of the forward.
 RESERVED = ("**", "needed", "g", "y", "saved")
 LISTS = (list, tuple)
+LARGE = 2**20  # bytes of a constant that is not copied, since that would cost time
 LISTS_AND_NUMBERS = (*LISTS, bool, int, float, np.generic)
 
 
@@ -117,7 +119,7 @@ class Op:
     def __call__(self, *args, **static):
         if len(args) != self._arity and not self.starred:
             args, static = self._bind(args, static)
-        plain, parents, active, wrapped = [], [], 0, False
+        plain, parents, active, wrapped, constants = [], [], 0, False, False
         for a in args:
             kind = type(a)
             if kind is Tensor:
@@ -129,25 +131,37 @@ class Op:
             elif kind is list or kind is tuple:  # a derivative would do list arithmetic on it
                 return self(*as_arrays(args, LISTS), **static)
             else:
+                constants = True
                 parents.append(None)
             plain.append(a)
+        state = thread.state
+        recorded = False
+        if active:
+            active &= self._differentiable
+            recorded = active and state.recording
+        if recorded:
+            key = (active, len(args)) if self.starred else active
+            keep_y, dropped = self._plans.get(key) or self._plan(key, active, len(args))
+            if constants:
+                args = list(args)
+                for i, a in enumerate(args):  # the user may change what the derivative will need
+                    if type(a) is ndarray and i not in dropped and a.nbytes <= LARGE:
+                        plain[i] = args[i] = a.copy()
         y, saved = self.forward(*plain, **static), None
         if self.saves:
             y, saved = y
-        state = thread.state
         if state.trace is not None:
             state.trace.append((self, args, static))
         if not wrapped:
             return y
-        if type(y) is Tensor:
-            raise TypeError(
-                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
-                "differentiated; name it among the arguments where the op is made, or pass an array"
-            )
-        if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars; tensors hold arrays
-            y = np.asarray(y)
-        active &= self._differentiable
-        if not active or not state.recording:
+        if type(y) is not ndarray:
+            y = self._as_array(y, static)
+        else:
+            for a in plain:
+                if a is y:
+                    y = y.view()
+            y.setflags(False)  # what is changed in place later would have a wrong derivative
+        if not recorded:
             return Tensor(y)
         dtype = y.dtype
         if dtype.kind != "f":
@@ -155,17 +169,27 @@ class Op:
                 f"op {self.name!r} gave {dtype.name} from a tensor that requires a gradient, but "
                 "a derivative needs real floating-point numbers; use .detach() if none is needed"
             )
-        key = (active, len(args)) if self.starred else active
-        keep_y, dropped = self._plans.get(key) or self._plan(key, active, len(args))
         if dropped:
             args = list(args)
             for i in dropped:
                 args[i] = parents[i] or _shape_alone(args[i])
         if self.defaults:
-            static = self.defaults | static
+            static = self.defaults | static if static else self.defaults
         kept = y if keep_y else None
         node = Node(self, parents, args, static, kept, saved, y.shape, dtype, state.in_derivative)
         return Tensor(y, node)
+
+    def _as_array(self, y, static):
+        """Return what a forward gave as an array: NumPy makes scalars of results without axes."""
+        if type(y) is Tensor:
+            raise TypeError(
+                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
+                "differentiated; name it among the arguments where the op is made, or pass an array"
+            )
+        if isinstance(y, np.generic):
+            y = np.asarray(y)
+            y.setflags(False)
+        return y
 
     def _bind(self, args, static):
         """Return the arguments by position and the others by keyword."""

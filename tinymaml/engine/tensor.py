@@ -17,7 +17,8 @@ import numpy as np
 
 from . import backend
 
-_order = itertools.count()  # creation order is a topological order: arguments come before results
+# Creation order is a topological order: arguments come before results.
+_next_order = itertools.count().__next__
 
 
 class _State:
@@ -77,7 +78,7 @@ class Node:
         self.shape = shape
         self.dtype = dtype
         self.in_derivative = in_derivative
-        self.order = next(_order)
+        self.order = _next_order()
 
     @classmethod
     def of(cls, array):
@@ -124,7 +125,8 @@ class Tensor:
     Attributes
     ----------
     data : numpy.ndarray or cupy.ndarray
-        The values. Changing them in place after they were used is not noticed: don't.
+        The values. Those of an op's result are read-only. Of a tensor made by :func:`tensor`, a
+        change in place after they were used is not noticed: don't.
     node : Node or None
         How it was made; None if no gradient is required.
 

@@ -45,8 +45,8 @@ _BITS = {size: np.dtype(f"i{size}") for size in (2, 4, 8)}
 
 def _keep(x, chosen):
     # np.where is several times slower on a mask without a pattern: it has to guess every branch
-    bits = _BITS.get(x.itemsize)
-    if bits is None or not isinstance(x, np.ndarray):
+    bits = _BITS.get(x.itemsize) if type(x) is np.ndarray else None
+    if bits is None:
         return np.where(chosen, x, 0)
     return (x.view(bits) * chosen).view(x.dtype)  # inf * 0 is NaN, but its bits * 0 are those of 0
 

@@ -22,7 +22,7 @@ def _matmul_forward(a, b, *, at=False, bt=False):
     a = a.swapaxes(-1, -2) if at else a
     b = b.swapaxes(-1, -2) if bt else b
     # a column times a row: NumPy multiplies twice as fast as its BLAS
-    return np.multiply(a, b) if a.shape[-1] == b.shape[-2] == 1 else np.matmul(a, b)
+    return np.multiply(a, b) if b.shape[-2] == a.shape[-1] == 1 else np.matmul(a, b)
 
 
 #: a @ b over the last two axes, either transposed first if ``at`` or ``bt`` says so; its

@@ -22,8 +22,19 @@ _reshape = op(
 _transpose = op(
     np.transpose, "x", lambda g, axes: _transpose(g, axes=tuple(np.argsort(axes).tolist()))
 )
+
+
+def _broadcast_forward(x, *, shape):
+    new = len(shape) - x.ndim
+    if type(x) is not np.ndarray or not x.flags.forc or shape[new:] != x.shape:
+        return np.broadcast_to(x, shape)
+    y = np.ndarray(shape, x.dtype, x, 0, (0,) * new + x.strides)  # six times as fast
+    y.setflags(False)
+    return y
+
+
 # The engine sums a cotangent down to the shape of the argument, which is this op's derivative.
-_broadcast_to = op(np.broadcast_to, "x", lambda g: g)
+_broadcast_to = op(_broadcast_forward, "x", lambda g: g, name="broadcast_to")
 _astype = op(lambda x, dtype: x.astype(dtype), "x", lambda g: g, name="astype")
 _as_integers = op(lambda x, dtype: x.astype(dtype), "x", None, name="as_integers")
 _pad = op(
