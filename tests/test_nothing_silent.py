@@ -149,6 +149,22 @@ def test_the_number_of_a_finished_loss_is_free():
     assert func.grad(lambda x: x * x.item())(2.0) == 2  # asked for
 
 
+@pytest.mark.numpy_only
+def test_an_assignment_is_refused_while_recording_and_free_otherwise():
+    array, x = np.zeros(2), leaf(2.0)
+    with pytest.raises((TypeError, ValueError)) as error:  # NumPy adds a sentence of its own
+        array[0] = x
+    assert "array[0] = t" in "".join(traceback.format_exception(error.value))
+    with pytest.raises((TypeError, ValueError)):
+        array.flat[0] = x
+    array[0] = x.item()
+    array[1] = float(x * 2)
+    with tm.no_grad():
+        array[0] += x * x
+    array[1] += x.detach()
+    np.testing.assert_array_equal(array, [6, 6])
+
+
 def test_full_like_has_the_derivative_of_its_value():
     assert func.grad(lambda x: np.sum(np.full_like(leaf([1.0, 2.0]), x)))(3.0) == 2
 
@@ -167,6 +183,19 @@ CUT = {
     "cbrt relu": lambda x: np.cbrt(ops.relu(x)),
     "log maximum": lambda x: np.log(np.maximum(x, 0)),
     "log clip": lambda x: np.log(np.clip(x, 0, 1)),
+    "root of relu": lambda x: ops.relu(x) ** 0.5,
+    "power of relu": lambda x: ops.relu(x) ** -1.5,
+    "array power of relu": lambda x: ops.relu(x) ** np.array(1.5),
+    "array root of relu": lambda x: np.sum(ops.relu(x) ** np.array([0.5, -1, 1.5, 0])),
+    "log1p": lambda x: np.log1p(np.maximum(x, 0) - 1),
+    "arcsin": lambda x: np.arcsin(np.minimum(1 - x, 1)),
+    "arccos": lambda x: np.arccos(np.minimum(1 - x, 1)),
+    "arccosh": lambda x: np.arccosh(1 + ops.relu(x)),
+    "arctanh": lambda x: np.arctanh(1 - ops.relu(x)),
+    "arctan2": lambda x: np.arctan2(ops.relu(x), ops.relu(x)),
+    "hypot": lambda x: np.hypot(ops.relu(x), 0),
+    "norm": lambda x: np.linalg.norm(np.stack([ops.relu(x)])),
+    "std": lambda x: np.std(np.stack([ops.relu(x), ops.relu(x)])),
     "1 / relu": lambda x: 1 / ops.relu(x),
     "reciprocal relu": lambda x: np.reciprocal(ops.relu(x)),
     "1 / floor": lambda x: 1 / np.floor(x + 1),
@@ -260,6 +289,23 @@ def test_an_op_that_lacks_derivatives(make, words):
         make()
 
 
+@pytest.mark.parametrize(
+    ("forward", "names"),
+    [(np.multiply, "a"), (np.sin, "a b"), (lambda x: x, "a b"), (lambda a, *, b: a * b, "a b")],
+)
+def test_a_row_whose_names_are_not_those_of_its_forward(forward, names):
+    with pytest.raises(TypeError, match=f"takes '{names}', but its forward does not take so many"):
+        tm.op(forward, names, *[lambda g: g] * len(names.split()))
+
+
+def test_a_call_that_lacks_an_argument_names_the_op():
+    by = tm.op(lambda x, by: x * by, "x", lambda g, by: g * by, name="by")
+    assert func.grad(by)(1.0, by=2.0) == 2
+    for call in (lambda x: by(x), lambda x: by(), lambda x: by(x, 1, 2), lambda x: by(x, to=1)):
+        with pytest.raises(TypeError, match=r"by\(x, by\): "):
+            func.grad(call)(1.0)
+
+
 def test_a_tensor_where_none_is_differentiated_is_named():
     scale = tm.op(scale_by, "x", lambda g, by: g * by, name="scale")
     assert func.grad(lambda b: scale(1.0, by=b))(2.0) == 1  # no op of ours: NumPy's product
@@ -337,6 +383,18 @@ def test_a_joint_derivative_that_is_wrong_for_one_argument_alone_is_found():
     product = tm.op(np.multiply, "a b", joint=both, name="product")
     with pytest.raises(AssertionError, match="product"):
         tm.gradcheck(product, (X, X + 1))
+
+
+def test_a_joint_derivative_that_is_wrong_for_some_arguments_is_found():
+    def all_three(needed, g, a, b, c):
+        wrong = needed == [True, False, True]
+        return [g * b * c, g * a * c, g * a * b * (2 if wrong else 1)]
+
+    product = tm.op(lambda a, b, c: a * b * c, "a b c", joint=all_three, name="product")
+    with pytest.raises(AssertionError, match="product"):
+        tm.gradcheck(product, (X, X + 1, X + 2))
+    with pytest.raises(AssertionError, match="product"):
+        tm.gradcheck(lambda a, b, c, d: product(a, b, c) * d, (X, X + 1, X + 2, X + 3))
 
 
 @pytest.mark.parametrize("of_x", [1e-8, 1e-3, 1.0, 1e5, 1e9])

@@ -73,6 +73,11 @@ class Op:
                 "each argument without a star or parentheses, None where there is none"
             )
         self.__signature__ = _signature(forward, self.names)
+        if not self.starred and not _takes(forward, self.__signature__, len(self.names)):
+            raise TypeError(
+                f"op {self.name!r} takes {names!r}, but its forward does not take so many "
+                "arguments by position; name each of those that may be differentiated, in order"
+            )
         self._arity = len(self.names)
         rest = list(self.__signature__.parameters.values())[self._arity :]
         options = {p.name: None if p.default is p.empty else p.default for p in rest}
@@ -147,7 +152,11 @@ class Op:
                 for i, a in enumerate(args):  # the user may change what the derivative will need
                     if type(a) is ndarray and i not in dropped and a.nbytes <= LARGE:
                         plain[i] = args[i] = a.copy()
-        y, saved = self.forward(*plain, **static), None
+        try:
+            y, saved = self.forward(*plain, **static), None
+        except TypeError:
+            self._arguments(args, static)
+            raise
         if self.saves:
             y, saved = y
         if state.trace is not None:
@@ -197,12 +206,16 @@ class Op:
         options = dict(zip(self._by_position, args[n:]))
         if len(args) == n + len(options) and options.keys().isdisjoint(static):
             return args[:n], options | static if static else options
-        try:
-            given = self.__signature__.bind(*args, **static).arguments
-        except TypeError as misfit:
-            raise TypeError(f"{self.name}{self.__signature__}: {misfit}") from None
+        given = self._arguments(args, static)
         first = list(self.__signature__.parameters.values())[:n]
         return [given.pop(p.name, p.default) for p in first], given
+
+    def _arguments(self, args, static):
+        """Return the arguments of a call by name, or say that it does not fit."""
+        try:
+            return self.__signature__.bind(*args, **static).arguments
+        except TypeError as misfit:
+            raise TypeError(f"{self.name}{self.__signature__}: {misfit}") from None
 
     def _plan(self, key, active, n):
         """Return whether y must be kept, and which of n arguments need not be."""
@@ -268,6 +281,14 @@ def _signature(forward, names):
         if not isinstance(forward, np.ufunc):
             return inspect.signature(forward)
     return inspect.Signature([inspect.Parameter(name, 0) for name in names])
+
+
+def _takes(forward, signature, n):
+    """Whether n arguments by position are what a forward takes; others may be its keywords."""
+    if isinstance(forward, np.ufunc):
+        return forward.nin == n
+    kinds = [p.kind for p in signature.parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds or n <= sum(k <= 1 for k in kinds)
 
 
 def op(

@@ -9,9 +9,11 @@ is freed as soon as its last tensor goes.
 """
 
 import itertools
+import sys
 import threading
 import weakref
 from contextlib import AbstractContextManager, contextmanager
+from dis import opmap
 
 import numpy as np
 
@@ -218,7 +220,8 @@ class Tensor:
         return bool(self.data)
 
     def __float__(self):
-        if self.node is not None and thread.state.transforms:
+        state = thread.state
+        if self.node is not None and (state.transforms or state.recording and _assigned()):
             raise TypeError(
                 "a tensor that is being differentiated does not turn into a number by itself, as "
                 "float(t), math.sin(t), array[0] = t or array.fill(t) want, since its derivative "
@@ -304,6 +307,12 @@ def leaf(array):
 def raw(x):
     """Return the array of a tensor, and anything else as it is."""
     return x.data if type(x) is Tensor else x
+
+
+def _assigned():
+    """Whether the caller of ``__float__`` is an assignment, array[0] = t, and not float(t)."""
+    frame = sys._getframe(2)
+    return frame.f_code.co_code[frame.f_lasti] == opmap["STORE_SUBSCR"]
 
 
 @contextmanager
