@@ -221,7 +221,7 @@ class Tensor:
 
     def __float__(self):
         state = thread.state
-        if self.node is not None and (state.transforms or state.recording and _assigned()):
+        if self.node is not None and (state.transforms or (state.recording and _assigned())):
             raise TypeError(
                 "a tensor that is being differentiated does not turn into a number by itself, as "
                 "float(t), math.sin(t), array[0] = t or array.fill(t) want, since its derivative "
