@@ -296,5 +296,8 @@ class Sequential(Layer):
 
 def _own(params, layer, prefix):
     """Return the parameters of one layer, by the layer's own names."""
-    given = [name for name in layer.optional if prefix + name in params]
-    return {name: params[prefix + name] for name in (*layer.names, *given)}
+    own = {name: params[prefix + name] for name in layer.names}
+    for name in layer.optional:
+        if prefix + name in params:
+            own[name] = params[prefix + name]
+    return own

@@ -93,9 +93,11 @@ def load(data: str | Path | None = None, resize: str = "nearest") -> Omniglot:
     paths += [folder for path in paths for folder in sorted(path.glob("*/character??"))]
     key = repr([(str(path.resolve()), path.stat().st_mtime_ns) for path in paths])
     # NumPy and zipfile raise many kinds of errors for damaged bytes; all mean to begin anew.
-    with contextlib.suppress(Exception), np.load(_cache(resize), allow_pickle=False) as kept:
-        if str(kept["key"]) == key:
-            return Omniglot(kept["images"], kept["names"].tolist())
+    with contextlib.suppress(Exception):
+        if _cache(resize).is_file():  # reading a pipe may never end
+            with np.load(_cache(resize), allow_pickle=False) as kept:
+                if str(kept["key"]) == key:
+                    return Omniglot(kept["images"], kept["names"].tolist())
     small = {name: _shrink(ink, RESIZE[resize]) for name, ink in drawings(home)}
     names, images = list(small), np.stack(list(small.values()))[..., None]
     # A second reading costs seconds: no reason to fail where nothing can be written.
