@@ -7,6 +7,7 @@ from itertools import count
 import numpy as np
 
 import tinymaml as tm
+from tinymaml.engine.backend import asarray
 from tinymaml.parallel import local
 from tinymaml.parallel.chunks import gradient_by_chunks, value_and_gradient
 from tinymaml.parallel.group import Group, current
@@ -63,7 +64,7 @@ def _parts(workload, dtype, eager):
         name: tm.tensor(array, requires_grad=True)
         for name, array in zip(names, workload.parameters(dtype), strict=True)
     }
-    support_x, support_y, query_x, query_y = workload.data(dtype)
+    support_x, support_y, query_x, query_y = map(asarray, workload.data(dtype))
     tasks = tm.Task(tm.Batch(support_x, support_y), tm.Batch(query_x, query_y))
     learner = tm.learners.MAML(model, loss_of, workload.inner_lr, workload.inner_steps)
     optimizer = tm.optim.Adam(META_LR)
