@@ -160,7 +160,7 @@ WORKLOADS = {
             targets={"torch": 2.8},
             image_size=28,
             filters=64,
-            chunk=16,
+            chunk=8,
         ),
         Workload(
             "W2q",
