@@ -19,12 +19,12 @@ def together(function: Callable, *arguments: Any, processes: int = 1) -> Any:
     Parameters
     ----------
     function : function
-        Of a module, not one defined within another function. It calls
-        :func:`~.group.map_chunks`, all else is done in every process.
+        Of a module that other processes can import. What it hands to
+        :func:`~.group.map_chunks` is shared out; all else is done in every process.
     *arguments
         That can be pickled. Arrays among them can only be read.
     processes : int
-        See :func:`number`.
+        Of this machine. Under MPI it is those that MPI has started.
 
     Raises
     ------
