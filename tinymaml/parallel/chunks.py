@@ -39,14 +39,11 @@ def gradient_by_chunks(
     def of_chunk(start):
         part = tasks.part(start, start + chunk)
         value = objective(params, part) * (len(part.support.x) / n)
-        return value.data, grad(value, params)
+        return value.detach(), grad(value, params)
 
-    if chunk == n:
-        return of_chunk(0)
-    parts = map_chunks(of_chunk, range(0, n, chunk))
+    parts = map_chunks(of_chunk, range(0, n, chunk)) if chunk < n else iter([of_chunk(0)])
     value, total = next(parts)
-    total = {name: g.data for name, g in total.items()}
-    for v, gradient in parts:
+    for v, gradient in parts:  # as tensors, so that a program sees it
         value = value + v
-        total = {name: g + gradient[name].data for name, g in total.items()}
-    return value, {name: Tensor(g) for name, g in total.items()}
+        total = {name: g + gradient[name] for name, g in total.items()}
+    return value.data, total

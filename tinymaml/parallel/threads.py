@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ..engine.backend import get_backend
+from ..engine.tensor import thread
 
 
 def map_chunks(function: Callable, chunks: Iterable) -> Iterator:
@@ -27,7 +28,8 @@ def map_chunks(function: Callable, chunks: Iterable) -> Iterator:
     >>> list(map_chunks(lambda n: n * n, range(4)))
     [0, 1, 4, 9]
     """
-    if get_backend() == "cupy":  # a GPU is kept busy by one thread
+    if get_backend() == "cupy" or thread.state.trace is not None:
+        # a GPU is kept busy by one thread, and of one thread a program is made
         yield from map(function, chunks)
         return
 
