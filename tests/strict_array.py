@@ -301,8 +301,8 @@ StrictArray.mT = property(lambda self: StrictArray(self.host.swapaxes(-1, -2)))
 
 
 def _asarray(a, dtype=None, order=None):
-    host = a.host if isinstance(a, StrictArray) else a
-    return StrictArray(np.asarray(host, dtype=dtype, order=order))
+    host = np.asarray(a.host if isinstance(a, StrictArray) else a, dtype=dtype, order=order)
+    return a if isinstance(a, StrictArray) and host is a.host else StrictArray(host)
 
 
 def _add_at(a, indices, b):

@@ -4,21 +4,25 @@ import functools
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_derivatives import DIFFERENTIABLE
+from test_maml import problem
 
 import tinymaml as tm
+from tinymaml.engine import backend
 from tinymaml.engine import op as engine_op
+from tinymaml.engine.numpy_rules import OF_SHAPES, PASSING, listed, numpy_functions
 from tinymaml.engine.structure import leaves
 from tinymaml.engine.tensor import raw
 from tinymaml.errors import UserError
-
-from test_derivatives import DIFFERENTIABLE
-from test_maml import problem
+from tinymaml.parallel import threads
+from tinymaml.parallel.chunks import gradient_by_chunks, value_and_gradient
 
 SEED = 3
 X = np.random.default_rng(SEED).standard_normal((4, 6))
@@ -38,7 +42,7 @@ def same(ours, eager):
     ours, eager = ([np.asarray(raw(x)) for x in leaves(s)] for s in (ours, eager))
     assert [(a.shape, a.dtype) for a in ours] == [(a.shape, a.dtype) for a in eager]
     return all(
-        a.tobytes() == b.tobytes() or a.itemsize > 8 and np.array_equal(a, b, equal_nan=True)
+        a.tobytes() == b.tobytes() or (a.itemsize > 8 and np.array_equal(a, b, equal_nan=True))
         for a, b in zip(ours, eager)
     )
 
@@ -101,6 +105,24 @@ def test_samples_of_every_op(sample, request):
         assert same(compiled(*near), orders(*near))
 
 
+@pytest.mark.parametrize("sample", DIFFERENTIABLE[::11])
+def test_programs_on_another_array_library(sample):
+    with tm.use_backend("strict"):
+        arrays = [backend.asarray(a) for a in sample.arrays()]
+        orders = derivatives(sample)
+        try:
+            shapes = [np.shape(raw(y)) for y in leaves(sample.of(*arrays))]
+            cotangents = [backend.asarray(np.ones(shape)) for shape in shapes]
+            expected = orders(arrays, cotangents)
+        except (TypeError, AttributeError):
+            pytest.skip("CuPy lacks what this takes")
+        _, result = ran(orders, arrays, cotangents)
+        for a, b in zip(leaves(result), leaves(expected), strict=True):
+            np.testing.assert_allclose(
+                backend.to_numpy(raw(a)), backend.to_numpy(raw(b)), rtol=1e-12
+            )
+
+
 # MAML and other learners
 
 
@@ -131,18 +153,17 @@ def moved(params, tasks):
 
 def cases():
     for network in ("mlp", "batch norm", "stride", "pool"):
-        for n_tasks, steps, chunk in ((1, 1, None), (5, 1, None), (5, 5, None), (5, 5, 2)):
-            long = steps == 5 and (chunk or network in ("stride", "pool"))
+        for n_tasks, steps in ((1, 1), (5, 1), (5, 5)):
             for first_order in (False, True):
+                long = steps == 5 and network in ("stride", "pool")
                 marks = [pytest.mark.slow] if long else []
-                yield pytest.param(network, n_tasks, steps, chunk, first_order, marks=marks)
-    yield pytest.param("mlp", 5, 1, 2, False)
+                yield pytest.param(network, n_tasks, steps, first_order, marks=marks)
 
 
-@pytest.mark.parametrize("network, n_tasks, steps, chunk, first_order", cases())
-def test_meta_gradient(network, n_tasks, steps, chunk, first_order):
+@pytest.mark.parametrize("network, n_tasks, steps, first_order", [*cases()])
+def test_meta_gradient(network, n_tasks, steps, first_order):
     loss, params, tasks = meta_problem(network, n_tasks)
-    options = {"lr": 0.1, "steps": steps, "chunk": chunk, "first_order": first_order}
+    options = {"lr": 0.1, "steps": steps, "first_order": first_order}
 
     def meta_gradient(params, tasks):
         return tm.maml.meta_gradient(loss, params, tasks, **options)
@@ -154,6 +175,22 @@ def test_meta_gradient(network, n_tasks, steps, chunk, first_order):
     assert not compiled.constants
     orders = {operation["order"] for operation in compiled.program}
     assert orders == ({0, 1} if first_order else {0, 1, 2})
+
+
+@pytest.mark.parametrize("network", ["mlp", "stride"])
+def test_chunks_of_tasks(network):
+    """The gradient of a chunk is compiled, once for each size; they are shared out to threads."""
+    loss, params, tasks = meta_problem(network, 5)
+    objective = lambda params, tasks: tm.maml.meta_loss(loss, params, tasks, lr=0.1)
+    whole = functools.partial(gradient_by_chunks, objective, params, tasks, 2)
+    with ThreadPoolExecutor(1) as pool:  # a program runs in one thread at a time
+        compiled = tm.compile(value_and_gradient(objective))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threads, "_pool", lambda: pool)
+            for _ in range(4):
+                assert same(whole(compiled), whole())
+    with pytest.raises(TypeError, match=r"cannot share out chunks .* the gradient of one chunk"):
+        tm.compile(whole)()
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -171,7 +208,9 @@ LEARNERS = {
     "NoAdaptation": lambda body: tm.learners.NoAdaptation(body, tm.nn.cross_entropy),
     "ProtoNet": tm.learners.ProtoNet,
 }
-counts = pytest.mark.xfail(raises=TypeError, strict=True, reason="it counts classes by their labels")
+counts = pytest.mark.xfail(
+    raises=TypeError, strict=True, reason="it counts classes by their labels"
+)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +250,7 @@ UNARY = [
     lambda t: np.concatenate([t, 2 * t]) if t.ndim else t,
     lambda t: np.broadcast_to(t, (2, *t.shape)),
     lambda t: t,
+    lambda t: tm.func.grad(lambda u: (np.sin(u) * u).sum())(t),
 ]
 BINARY = [np.add, np.multiply, np.subtract, np.maximum, lambda a, b: a / (2 + b * b)]
 
@@ -282,7 +322,9 @@ def aliased(t):
 MAKERS = {
     "inputs, views and results": aliased,
     "constants": lambda t: (t * 1, tm.tensor(CAPTURED), tm.tensor(np.ones(3)) * 2.0),
-    "constant derivatives": lambda t: [tm.func.grad(lambda u: (k * u).sum())(t) for k in (1, 2)],
+    "constant derivatives": lambda t: [
+        tm.func.grad(lambda u, k=k: (k * u).sum())(t) for k in (1, 2)
+    ],
     "nothing": lambda t: {},
     "named tuples": lambda t: [tm.Batch(t, np.tanh(t)), {"a": (t.mean(),)}],
 }
@@ -385,7 +427,7 @@ def test_the_sign_of_a_zero_is_another_number():
 
 def test_by_keyword():
     compiled = tm.compile(lambda t, *, by: t * by)
-    assert [compiled(2 * np.ones(()), by=k).item() for k in (2, 2, 2, 3, 2)] == [4, 4, 4, 6, 4]
+    assert [compiled(np.array(2.0), by=k).item() for k in (2, 2, 2, 3, 2)] == [4, 4, 4, 6, 4]
 
 
 def test_dead_code_and_twice_the_same_are_gone():
@@ -395,8 +437,12 @@ def test_dead_code_and_twice_the_same_are_gone():
 
     compiled, _ = ran(function, X)
     assert [o["op"] for o in compiled.program] == ["tanh", "sinh", "multiply", "add"]
-    assert compiled.source.count("np.tanh(") == compiled.source.count("np.sinh(") == 1
-    assert "exp" not in compiled.source.replace("np.exp(t)\n        return", "")
+    lines = [line for line in compiled.source.splitlines() if "#" not in line]
+    assert [sum(f"np.{name}(t" in line for line in lines) for name in ("tanh", "sinh", "exp")] == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_what_one_op_works_out_on_its_way_serves_another():
@@ -434,7 +480,7 @@ def test_captured_arrays_are_used_as_they_then_are():
 def test_names_that_python_or_the_program_needs():
     names = ["np", "memory", "class", "0.w", "float", "d", "lambda", "a b", "constant", "sum", "é"]
     params = {name: X * i for i, name in enumerate(names)}
-    function = lambda d: sum((v * np.inf).sum() + (v * [2.5]).mean() for v in d.values())
+    function = lambda d: sum((v - np.inf).max() + (v * [2.5]).mean() for v in d.values())
     compiled, _ = ran(function, params)
     moved = {name: np.flip(x) for name, x in params.items()}
     assert same(compiled(moved), eager(function, moved))
@@ -456,7 +502,9 @@ def test_ops_of_ones_own():
 
     factor = 2.0
     power = tm.op(powers, "x", lambda g, x, n: g * n * power(x, n=n - 1), name="power")
-    many = tm.op(lambda x: sum(x**i for i in range(4)), "x", lambda g, x: g * (1 + 2 * x + 3 * x * x))
+    many = tm.op(
+        lambda x: sum(x**i for i in range(4)), "x", lambda g, x: g * (1 + 2 * x + 3 * x * x)
+    )
     kink = tm.op(kinked, "x", lambda g: g, name="kink 2.0")
     base = tm.op(functools.partial(np.power, 2.0), "x", lambda g, y: g * y * np.log(2.0), name="2^")
 
@@ -546,7 +594,7 @@ def test_a_saved_step_needs_numpy_alone(network, tmp_path):
     assert same(run_alone(compiled, "meta_step", others, tmp_path), leaves(compiled(*others)))
 
 
-OFFSET = np.array([0.5, -0.5])
+OFFSET = (0.5, -0.5)
 
 
 def clipped(x, low=-1.0):
@@ -578,7 +626,6 @@ def test_saved_samples_of_every_op(tmp_path):
         compiled.save(tmp_path / f"saved{i}.py")
         np.savez(tmp_path / f"given{i}.npz", *[a for a in leaves(given)])
         expected[i] = leaves(result)
-    code = FILE.replace("import saved", "import importlib").replace("saved.", "saved.orders if 0 else saved.")
     code = f"""
 import importlib, sys
 import numpy as np
@@ -632,34 +679,36 @@ def test_choices_by_values_are_refused(name):
     function = VALUES[name]
     eager(function, X)
     line = function.__code__.co_firstlineno
-    with pytest.raises(TypeError, match=f"a compiled function cannot make .* test_compile.py, line {line}, in "):
+    message = rf"a compiled function cannot make .* \(test_compile.py, line {line}, in <lambda>: "
+    with pytest.raises(TypeError, match=message):
         tm.compile(function)(X)
     assert tm.compile(np.tanh)(X).shape == X.shape  # and nothing is left behind
 
 
 def test_every_function_of_values_is_refused():
     """Of NumPy's functions that give no tensor, those that look at values, called as they allow."""
-    refused = []
-    for what, names in tm.engine.numpy_rules.PASSING.items():
-        for function in tm.engine.numpy_rules.listed(names):
-            if what != "shapes, types and indices" and function not in tm.engine.numpy_rules.numpy_functions:
-                for args in ((1,), (2,), (3,)):
-                    try:
-                        tm.compile(lambda t: (function(*[t] * args[0]), t)[1])(np.arange(3))
-                    except TypeError as error:
-                        if "a compiled function cannot make" in str(error):
-                            refused.append(function)
-                            break
-                    except Exception:
-                        pass
-                else:
-                    print("NOT", function)
-    assert 0
+    groups = [n for what, n in PASSING.items() if what not in ("NumPy itself", OF_SHAPES)]
+    names = " ".join(groups).split()
+    found = [
+        n for n in names if not {*listed(n)} <= {*numpy_functions} and not _is_refused(*listed(n))
+    ]
+    # these take no tensors
+    assert found == ["load", "loadtxt", "genfromtxt", "fromregex", "fromstring", "datetime_data"]
+
+
+def _is_refused(function):
+    for n in (1, 2, 3):
+        try:
+            tm.compile(lambda t, n=n: (function(*[t] * n), t)[1])(np.arange(3))
+        except Exception as error:
+            if "a compiled function cannot make" in str(error):
+                return True
+    return False
 
 
 def test_what_depends_on_shapes_is_no_choice():
     def function(t):
-        kept = t if np.ndim(t) == 2 and np.result_type(t) == float and len(t) == 4 else 0
+        kept = t if np.ndim(t) == 2 and np.result_type(t).kind == "f" and len(t) == 4 else 0
         return kept * np.shape(t)[0] + np.zeros_like(t) + np.sum(t > 0), repr(t) and t
 
     compiled, _ = ran(function, X)
@@ -693,7 +742,9 @@ def test_random_numbers_and_counters_are_refused_at_the_second_call():
     for function in (lambda t: t + rng.standard_normal(6), lambda t: t * rng.random(), counted):
         compiled = tm.compile(function)
         compiled(X)
-        with pytest.raises(RuntimeError, match=r"test_compile.py, line \d+, in .*pass in what changes"):
+        with pytest.raises(
+            RuntimeError, match=r"test_compile.py, line \d+, in .*pass in what changes"
+        ):
             compiled(X)
 
 
@@ -701,7 +752,7 @@ def test_work_on_raw_arrays_is_noticed():
     for function in (lambda t: tm.tensor(t.data * 2), lambda t: t + t.data.sum()):
         compiled = tm.compile(function)
         compiled(X)
-        with pytest.raises(RuntimeError, match="pass in what changes|arithmetic on t.data"):
+        with pytest.raises(RuntimeError, match=r"pass in what changes|arithmetic on t.data"):
             compiled(X + 1)
 
 
@@ -734,8 +785,8 @@ def test_two_threads_at_once(calls_before):
     inside, go_on = threading.Event(), threading.Event()
 
     def slow(x):
-        if waits:
-            inside.set()
+        for event in waits:
+            event.set()
             go_on.wait(60)
         return x * 2
 
@@ -744,13 +795,13 @@ def test_two_threads_at_once(calls_before):
     compiled = tm.compile(lambda t: op(t))
     for _ in range(calls_before):
         compiled(X)
-    waits.append(1)
+    waits.append(inside)
     results = []
     other = threading.Thread(target=lambda: results.append(compiled(X)))
     other.start()
     assert inside.wait(60)
     try:
-        with pytest.raises(RuntimeError, match="by another thread .* make one .* for each thread"):
+        with pytest.raises(RuntimeError, match=r"by another thread .* make one .* for each thread"):
             compiled(X)
     finally:
         go_on.set()

@@ -164,6 +164,13 @@ def test_how_to(lesson_room):
     assert "Pretrained" in report and "seeds" in report
 
 
+@pytest.mark.filterwarnings("ignore:.*MiniImageNet has:UserWarning")
+def test_processes(lesson_room):
+    run_page("processes.md")
+    results = json.loads((lesson_room / "runs/two/results.json").read_text())
+    assert results["trained_steps"] == 2 and results["processes"] == 2
+
+
 def test_teachers(lesson_room):
     printed = "".join(run_page("teachers.md").values())
     assert "All agree" in printed

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import replacing
+from .backend import is_array, to_numpy
 from .program import Call, Program, Variable
 from .structure import leaves, map_leaves, rebuild
 from .tensor import Tensor, leaf, raw, thread
@@ -55,7 +56,7 @@ class Recording:
 
     def _count(self, array):
         """Count the memory that an array lies in, once, for as long as it exists."""
-        while isinstance(array.base, np.ndarray):
+        while is_array(getattr(array, "base", None)):
             array = array.base
         key, size = id(array), array.nbytes
 
@@ -72,7 +73,7 @@ class Recording:
     def reference(self, value):
         """Return the variable of an array or tensor, and any other value as it is."""
         array = raw(value)
-        if not isinstance(array, np.ndarray) and id(array) not in self._variables:
+        if not is_array(array) and id(array) not in self._variables:
             return value
         found = self._variables.get(id(array)) or self.variable(array, "constant", "constant")
         if type(value) is Tensor and value.node is not None:
@@ -90,12 +91,12 @@ class Recording:
 
         def made(array, stem):
             new = self.variable(array, stem, "result")
-            new.views = [v for a, v in pairs if np.may_share_memory(a, array)]
+            new.views = [v for a, v in pairs if _share_memory(a, array)]
             pairs.append((array, new))
             return new
 
         result = made(y, _stem(op, arguments))
-        new = lambda a: made(a, f"{result.stem}_saved") if isinstance(a, np.ndarray) else None
+        new = lambda a: made(a, f"{result.stem}_saved") if is_array(a) else None
         saved = None if saved is None else map_leaves(new, saved)
         self.calls.append(Call(op, arguments, options, result, saved, self.order, _where()))
 
@@ -151,7 +152,7 @@ def _frames():
 
 
 def _where():
-    """Return where the user's and the library's code stands: (file, line, function), outer first."""
+    """Return the lines that are running: (file, line, function), the outermost first."""
     places = [(f.f_code.co_filename, f.f_lineno, f.f_code.co_name) for f in _frames()]
     return tuple([place for place in reversed(places) if place[2] not in _COMPREHENSIONS])
 
@@ -176,10 +177,10 @@ def _record(function, inputs, args, kwargs):
     paths = input_names(function, args, kwargs)
     given = []
     for x, path in zip(inputs, paths):
-        if not isinstance(raw(x), np.ndarray):
+        if not is_array(raw(x)):
             given.append(x)
             continue
-        array = raw(x).view()  # an input is a variable of its own, whatever else its array is
+        array = raw(x)[...]  # an input is a variable of its own, whatever else its array is
         recording.variable(array, path, "input")
         required = type(x) is Tensor and x.node is not None
         given.append(Tensor(array, leaf(array) if required else None))
@@ -280,8 +281,8 @@ class Compiled:
             type(x) is Tensor and x.node and x.node.op for x in inputs
         ):
             raise TypeError(
-                f"{self.__name__} is compiled and has no derivative; take the derivative inside the "
-                "function that is compiled"
+                f"{self.__name__} is compiled and has no derivative; take the derivative inside "
+                "the function that is compiled"
             )
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
         result = map_leaves(_detached, result)  # which lets go of the graph
@@ -297,8 +298,8 @@ class Compiled:
         for ours, eager in zip(arrays, leaves(result)):
             if not _same_bits(ours, raw(eager)):
                 raise RuntimeError(
-                    f"the program of {self.__name__} gave other numbers than the function; it does "
-                    "something that compile does not see: arithmetic on t.data, or a change in place"
+                    f"the program of {self.__name__} gave other numbers than the function, which "
+                    "does what compile does not see: arithmetic on t.data, or a change in place"
                 )
         made.checked += 1
         self._programs[key] = self._last = made
@@ -324,7 +325,13 @@ class Compiled:
             file.write(source.encode())
 
 
+def _share_memory(a, b):
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
+
+
 def _same_bits(a, b):
+    if not isinstance(a, np.ndarray):  # a GPU adds in no fixed order
+        return np.allclose(to_numpy(a), to_numpy(b), rtol=1e-3, atol=1e-5, equal_nan=True)
     if a.dtype.itemsize > 8:  # a long double has bytes that mean nothing
         return np.array_equal(a, b, equal_nan=True)
     return a.tobytes() == b.tobytes()
@@ -342,15 +349,13 @@ def _flatten(structure, inputs):
     That is: form, shapes, dtypes, strides, what requires a gradient, and the values of numbers.
     """
     kind = type(structure)
-    if kind is Tensor or isinstance(structure, np.ndarray):
+    if kind is Tensor or kind is np.ndarray or is_array(structure):
         inputs.append(structure)
         array = structure.data if kind is Tensor else structure
-        if isinstance(array, np.ndarray):
-            node = structure.node if kind is Tensor else None
-            # True of a leaf, False of what was computed, which is refused
-            required = node and node.op is None
-            return array.shape, array.dtype, array.strides, required
-        return id(array)
+        node = structure.node if kind is Tensor else None
+        # True of a leaf, False of what was computed, which is refused
+        required = node and node.op is None
+        return type(array), array.shape, array.dtype, array.strides, required
     if isinstance(structure, dict):
         return tuple([(key, _flatten(part, inputs)) for key, part in structure.items()])
     if isinstance(structure, (list, tuple)):

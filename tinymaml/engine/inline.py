@@ -97,7 +97,7 @@ def outline(array):
     return np.lib.stride_tricks.as_strided(point, array.shape, array.strides, writeable=False)
 
 
-def inline(function, arguments, name_of, fresh):
+def inline(function, arguments, name_of, fresh, array_type=np.ndarray):
     """Return the lines of a call, and its result: Known or Code.
 
     Parameters
@@ -109,13 +109,15 @@ def inline(function, arguments, name_of, fresh):
         Gives a name to a value that has no literal: a function, an array.
     fresh : function
         Makes a new name from a name.
+    array_type : type
+        What arrays will be.
 
     Raises
     ------
     NotInline
         If the function has loops, or branches on values.
     """
-    writer = _Writer(function, arguments, name_of, fresh)
+    writer = _Writer(function, arguments, name_of, fresh, array_type)
     return writer.lines, writer.result()
 
 
@@ -159,6 +161,8 @@ def literal(value):
         return name if np.dtype(value.type) == value else f"np.dtype({value.str!r})"
     if isinstance(value, type) and issubclass(value, (np.generic, int, float)):
         return f"np.{value.__name__}" if issubclass(value, np.generic) else value.__name__
+    if isinstance(value, np.longdouble):
+        return f"np.longdouble({str(value)!r})"
     if isinstance(value, np.generic):
         return f"np.{type(value).__name__}({literal(value.item())})"
     if value is Ellipsis:
@@ -197,9 +201,9 @@ def call_tree(name, arguments, keywords=()):
 
 
 class _Writer:
-    def __init__(self, function, names, name_of, fresh):
+    def __init__(self, function, names, name_of, fresh, array_type):
         self.function, self.names, self.name_of, self.fresh = function, dict(names), name_of, fresh
-        self.lines = []
+        self.array_type, self.lines = array_type, []
 
     def result(self):
         tree = definition(self.function)
@@ -286,9 +290,9 @@ class _Writer:
             trees = [self.tree(self.operand(part)) for part in parts]
             return Code(kind(trees, ast.Load()), Array(None, None), work=False)
         if isinstance(node, COMPREHENSIONS):
-            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            own = {n.id for c in node.generators for n in ast.walk(c.target) if hasattr(n, "id")}
-            return self.known(node, {name: self.look_up(name) for name in names - own})
+            found = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+            own = {n.id for n in found if isinstance(n.ctx, ast.Store)}
+            return self.known(node, {n.id: self.look_up(n.id) for n in found if n.id not in own})
         if isinstance(node, ast.Attribute):
             return self.attribute(self.value(node.value), node.attr)
         if isinstance(node, ast.Slice):
@@ -401,7 +405,7 @@ class _Writer:
             like = arguments[0].array.like
             if like is None or not like.ndim:
                 raise NotInline  # NumPy makes scalars of results without axes
-            return Known(issubclass(np.ndarray, arguments[1].value))
+            return Known(issubclass(self.array_type, arguments[1].value))
         if called is getattr and isinstance(arguments[0], Code):
             tree = ast.Attribute(arguments[0].tree, arguments[1].value, ast.Load())
             return Code(tree, arguments[0].array, work=False)
@@ -452,7 +456,7 @@ class _Writer:
         words = {key: _argument(part) for key, part in keywords.items()}
         bound = inspect.signature(function).bind(*given, **words)
         bound.apply_defaults()
-        writer = _Writer(function, bound.arguments, self.name_of, self.fresh)
+        writer = _Writer(function, bound.arguments, self.name_of, self.fresh, self.array_type)
         try:
             result = writer.result()
         except NotInline:

@@ -12,6 +12,7 @@ from itertools import count
 
 import numpy as np
 
+from .backend import asarray, is_array, to_numpy
 from .inline import (
     OPERATORS,
     VIEWS,
@@ -27,7 +28,7 @@ from .inline import (
 )
 from .standalone import sources
 from .structure import leaves, map_leaves, rebuild
-from .tensor import Tensor, leaf
+from .tensor import Tensor, leaf, raw
 
 _ORDERS = ("the function", "first derivative", "second derivative")
 _ALIGNED = 64  # bytes
@@ -99,10 +100,11 @@ class Program:
         self.inputs, self.outputs, self.checked = inputs, outputs, 0
         for v in {v for c in recording.calls for v in c.inputs() if v.kind == "constant"}:
             # made inside, if nobody else has it: then nobody can change it
-            v.own = sys.getrefcount(v.value) <= 2 and v.value.base is None
+            v.own = sys.getrefcount(v.value) <= 2 and getattr(v.value, "base", None) is None
         self.recorded = _numbered(recording.calls, inputs)
         calls, outputs = _distinct(_folded(recording.calls), outputs)
-        self.text = _Text(self.name, _needed(calls, outputs), inputs, outputs)
+        array_type = type(raw(leaves(result)[0])) if self.kinds else np.ndarray
+        self.text = _Text(self.name, _needed(calls, outputs), inputs, outputs, array_type)
         self.memory = {"plan": self.text.bytes, "eager_peak": recording.peak}
         self.source, self.operations = self.text.source, self.text.operations
         self.constants = {
@@ -129,7 +131,7 @@ class Program:
     def run(self, inputs):
         """Return the arrays that the program gives for arrays or tensors."""
         arrays = [x.data if type(x) is Tensor else x for x in inputs]
-        return self.function(*[a for a in arrays if isinstance(a, np.ndarray)])
+        return self.function(*[a for a in arrays if is_array(a)])
 
     def rebuilt(self, arrays):
         """Return the arrays in the form of what the function gave."""
@@ -176,15 +178,16 @@ def _same(mine, theirs):
     a, b = leaves(mine[1]), leaves(theirs[1])
     return len(a) == len(b) and all(
         x is y
-        or type(x) is type(y)
-        and (_bytes(x) if isinstance(x, np.ndarray) else x)
-        == (_bytes(y) if isinstance(y, np.ndarray) else y)
+        or (
+            type(x) is type(y)
+            and (_bytes(x) if is_array(x) else x) == (_bytes(y) if is_array(y) else y)
+        )
         for x, y in zip(a, b)
     )
 
 
 def _bytes(array):
-    return array.shape, array.dtype, array.tobytes()
+    return array.shape, array.dtype, to_numpy(array).tobytes()
 
 
 def _folded(calls):
@@ -202,7 +205,7 @@ def _folded(calls):
         values = made if call.op.saves else (made, None)
         for v, value in zip(leaves([call.result, call.saved]), leaves(list(values))):
             if isinstance(v, Variable):
-                v.kind, v.value, v.own = "constant", np.asarray(value), True
+                v.kind, v.value, v.own = "constant", asarray(value), True
     return kept
 
 
@@ -258,8 +261,11 @@ class _Text:
         Of the memory that it keeps.
     """
 
-    def __init__(self, name, calls, inputs, outputs):
+    def __init__(self, name, calls, inputs, outputs, array_type):
         self.names, self.space, self.captured = Counter([name, *_TAKEN]), {"np": np}, []
+        self.array_type = array_type
+        if array_type is not np.ndarray:
+            self.space["asarray"] = asarray
         self.made, self.arrays = {}, {}  # constants by what they are; arrays by name
         self.functions = {}
         self.header, self.kept, self.lines, self.first = [], [], [], []
@@ -319,7 +325,9 @@ class _Text:
                 raise NotInline
             bound = inspect.signature(function).bind(*c.arguments, **c.options)
             bound.apply_defaults()
-            lines, result = inline(function, bound.arguments, self.name_of, self.fresh)
+            lines, result = inline(
+                function, bound.arguments, self.name_of, self.fresh, self.array_type
+            )
             if not isinstance(result, Code):
                 raise NotInline
             tree, base = result.tree, None if result.work else base_name(result.tree)
@@ -365,14 +373,16 @@ class _Text:
             self.captured.append(v)
             self.header.append(f"# {v.name}: {v.like.dtype.name} {v.like.shape}, from outside")
         elif not v.like.ndim:
-            v.name = literal(v.value[()])
+            v.name = literal(to_numpy(v.value)[()])
         else:
             v.name = self.name_of(v.value)
 
     def name_of(self, value, stem=None):
         """Return a name for a function, called after ``stem``, or for an array."""
-        if isinstance(value, np.ndarray):
-            source = _array(value)
+        if is_array(value):
+            source = _array(to_numpy(value))
+            if self.array_type is not np.ndarray:
+                source = f"asarray({source})"
             if source not in self.made:
                 self.made[source] = self.fresh("constant")
                 self.arrays[self.made[source]] = Array(self.made[source], outline(value))
@@ -460,6 +470,7 @@ class _Text:
                 _dense(main.like)
                 and root(main) not in never
                 and not getattr(main, "views", ())
+                and self.array_type is np.ndarray
                 and (name or self.takes_out(line.tree))
             ):
                 size = -(-main.like.nbytes // _ALIGNED) * _ALIGNED
@@ -503,7 +514,7 @@ class _Text:
     def copied(self, inputs):
         """Take small inputs over into kept memory, so that views of them are made but once."""
         viewed = {view for line in self.lines for view in getattr(line.target, "views", ())}
-        for v in inputs:
+        for v in inputs if self.array_type is np.ndarray else ():
             if v in viewed and _dense(v.like) and v.like.nbytes <= _SMALL:
                 given, v.given = v.name, self.fresh(f"{v.name}_given")
                 self.first.append(f"np.copyto({given}, {v.given})")
@@ -575,10 +586,14 @@ class _Text:
 
     def returned(self, v):
         """Return what is given back for an output: never kept memory, an input or a constant."""
+        if self.array_type is not np.ndarray:
+            return f"{v.name}.copy()"
         mine = isinstance(v, Variable) and v.kind == "result" and v.name not in self.static
         shared = self.outputs.count(v) > 1
         shared |= any(v in getattr(other, "views", ()) for other in self.outputs)
-        return v.name if mine and v.like.ndim and not v.views and not shared else f"np.copy({v.name})"
+        return (
+            v.name if mine and v.like.ndim and not v.views and not shared else f"np.copy({v.name})"
+        )
 
 
 class _Hoisted(ast.NodeTransformer):
