@@ -290,9 +290,9 @@ class _Writer:
             trees = [self.tree(self.operand(part)) for part in parts]
             return Code(kind(trees, ast.Load()), Array(None, None), work=False)
         if isinstance(node, COMPREHENSIONS):
-            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            own = {n.id for c in node.generators for n in ast.walk(c.target) if hasattr(n, "id")}
-            return self.known(node, {name: self.look_up(name) for name in names - own})
+            found = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+            own = {n.id for n in found if isinstance(n.ctx, ast.Store)}
+            return self.known(node, {n.id: self.look_up(n.id) for n in found if n.id not in own})
         if isinstance(node, ast.Attribute):
             return self.attribute(self.value(node.value), node.attr)
         if isinstance(node, ast.Slice):

@@ -18,7 +18,7 @@ from .tensor import Tensor, raw, thread
 #: -> one that does so for any ufunc, which is its first argument.
 numpy_functions = {}
 
-_OF_SHAPES = "shapes, types and indices"  # whatever the values
+OF_SHAPES = "shapes, types and indices"  # whatever the values
 #: What they are about -> NumPy's functions without a derivative; most take tensors and give arrays.
 PASSING = {
     "truth values, places and shapes (these give tensors or numbers)": "all allclose any argmax "
@@ -30,8 +30,9 @@ PASSING = {
     "nanargmin nonzero searchsorted setdiff1d setxor1d union1d unique unique_all unique_counts "
     "unique_inverse unique_values linalg.matrix_rank",
     "integers and steps": "bitwise_count bitwise_left_shift bitwise_right_shift gcd isnat ix_ lcm "
-    "left_shift min_scalar_type right_shift spacing packbits unpackbits ravel_multi_index unravel_index",
-    _OF_SHAPES: "can_cast common_type diag_indices_from einsum_path iscomplexobj isdtype isfortran "
+    "left_shift min_scalar_type right_shift spacing packbits unpackbits ravel_multi_index "
+    "unravel_index",
+    OF_SHAPES: "can_cast common_type diag_indices_from einsum_path iscomplexobj isdtype isfortran "
     "isrealobj isscalar issubdtype iterable may_share_memory mintypecode promote_types result_type "
     "shares_memory tril_indices_from triu_indices_from typename broadcast_shapes diag_indices "
     "indices mask_indices tril_indices triu_indices",
@@ -70,7 +71,7 @@ def listed(names):
 
 
 _passing = {function for names in PASSING.values() for function in listed(names)}
-_of_shapes = set(listed(PASSING[_OF_SHAPES]))
+_of_shapes = set(listed(PASSING[OF_SHAPES]))
 _reasons = {function: why for why, names in REFUSED.items() for function in listed(names)}
 _reasons |= {"at": next(iter(REFUSED))}
 
