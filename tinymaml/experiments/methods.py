@@ -12,7 +12,7 @@ from ..engine.backend import asarray
 from ..engine.tensor import no_grad
 from .classification import QUERY, SUPPORT, TrainingBatches
 from .problem import Problem, Trial
-from .schedule import ABOVE_0, Schedule, check, option
+from .schedule import ABOVE_0, Schedule, check, choose, option
 
 
 class Method:
@@ -60,21 +60,41 @@ class MAML(Method):
     inner_lr: float = option(0.01, "learning rate of the inner loop: alpha")
     inner_steps: int = option(1, "gradient steps of the inner loop in training; 0: none")
     test_steps: int = option(1, "gradient steps at test")
+    head: str = option("own", "last layer at first: each class its own, or one tied for all")
+    learned_lr: bool = option(False, "learn the inner rate of each parameter at each step")
+    multi_step: bool = option(False, "descend the mean of the losses after every inner step")
 
     def __post_init__(self):
+        choose(self, "head", "own", "tied")
         check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
         check(self, "inner_steps", least=0, most=1000, what="1 or more, or 0 for no adaptation")
         check(self, "test_steps", least=1, most=100, what="1 to 100")
 
     def learner(self, problem, inductive=False):
-        settings = (self.inner_steps, self.first_order, self.test_steps, inductive)
-        rates = problem.rates(self.inner_lr)
-        return learners.MAML(problem.model, problem.loss, rates, *settings)
+        tied, rates = self.head == "tied", problem.rates(self.inner_lr)
+        model = problem.tied_model if tied else problem.model
+        if isinstance(rates, dict):
+            rates = {name: rates.get(name, 0) for name in model.names}
+        return learners.MAML(
+            model,
+            problem.loss,
+            rates,
+            self.inner_steps,
+            self.first_order,
+            self.test_steps,
+            inductive,
+            problem.n_way if tied else None,
+            self.learned_lr,
+            self.multi_step,
+        )
 
     def label(self, problem):
         if not self.inner_steps:
             return ", ".join(["Pretrained", *problem.suffix])
-        return ", ".join(["MAML", *problem.suffix, *["first order"] * self.first_order])
+        tied = self.head == "tied"
+        return ", ".join(
+            ["MAML", *problem.suffix, *["tied head"] * tied, *["first order"] * self.first_order]
+        )
 
 
 @dataclass(frozen=True)
