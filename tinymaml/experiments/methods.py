@@ -14,11 +14,15 @@ from .classification import QUERY, SUPPORT, TrainingBatches
 from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, choose, option
 
+#: What systems learn to learn by; ``tinymaml list`` shows them by group
+GROUPS = ("optimisation", "metric", "memory", "generative", "baselines")
+
 
 class Method:
     """How it is learned: a frozen dataclass, whose options are the settings of a run."""
 
     name = ""  # in tables
+    group = "optimisation"  # of GROUPS
     test_steps = 0  # of adaptation, at validation and test; for many methods an option
     without: tuple[str, ...] = ("train_way",)  # settings of a problem that have no meaning here
 
@@ -105,6 +109,7 @@ class Pretrained(Method):
     """
 
     name = "Pretrained"
+    group = "baselines"
     test_steps = 1
 
     def learner(self, problem, inductive=False):
@@ -117,6 +122,7 @@ class Oracle(Method):
     """A network that is told which task it is, and so has nothing to learn from the support."""
 
     name = "Oracle"
+    group = "baselines"
 
     def learner(self, problem, inductive=False):
         return learners.NoAdaptation(problem.model, problem.loss)
@@ -127,6 +133,7 @@ class ProtoNet(Method):
     """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
 
     name = "ProtoNet"
+    group = "metric"
     without = ()
 
     def learner(self, problem, inductive=False):
@@ -171,6 +178,7 @@ class Baselines(Method):
     known_images: int = 64  # whose statistics batch norm takes where nothing is fine-tuned
 
     name = "Baselines"
+    group = "baselines"
 
     def __post_init__(self):
         check(self, "test_steps", least=1, most=100, what="1 to 100")
