@@ -133,6 +133,34 @@ class Conv2d(Layer):
         return ops.conv2d(x, params["weight"], params["bias"], self.stride, self.padding)
 
 
+class ConvTranspose2d(Conv2d):
+    """The transpose of a convolution: ``(n,p,q,i),(k,l,o,i),(o)->(n,h,w,o)``.
+
+    Parameters
+    ----------
+    channels, outputs : int
+        i and o.
+    kernel_size, stride : int
+    padding : {"same", "valid"}
+        As :func:`tinymaml.ops.conv2d_transpose`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.ConvTranspose2d(16, 8, 2, stride=2)
+    >>> layer(layer.init(np.random.default_rng(0)), np.zeros((5, 14, 14, 16))).shape
+    (5, 28, 28, 8)
+    """
+
+    def draw(self, rng):
+        shape = (self.kernel_size, self.kernel_size, self.outputs, self.channels)
+        return {"weight": glorot_uniform(rng, shape), "bias": np.zeros(self.outputs)}
+
+    def __call__(self, params, x):
+        how = self.stride, self.padding
+        return ops.conv2d_transpose(x, params["weight"], params["bias"], *how)
+
+
 class BatchNorm(Layer):
     """Normalise each channel over the current batch, per task: ``(n,h,w,c)->`` or ``(n,c)->``.
 
@@ -222,6 +250,23 @@ class ReLU(Layer):
         return ops.relu(x)
 
 
+class ELU(Layer):
+    """x where x > 0 and exp(x) - 1 elsewhere, elementwise (Clevert et al. 2016)."""
+
+    def __call__(self, params, x):
+        return ops.elu(x)
+
+
+class Reshape(Layer):
+    """Vectors as images: ``(n,h*w*c)->(n,h,w,c)``."""
+
+    def __init__(self, *shape: int):
+        self.shape = shape
+
+    def __call__(self, params, x):
+        return reshape(x, (*x.shape[:-1], *self.shape))
+
+
 class Sequential(Layer):
     """Layers one after another.
 
@@ -292,6 +337,20 @@ class Sequential(Layer):
 
     def __repr__(self):
         return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
+
+
+class Residual(Sequential):
+    """x plus what layers one after another make of it (He et al. 2016).
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.nn.Residual(tm.nn.ReLU())({}, np.array([-1.0, 2.0]))
+    array([-1.,  4.])
+    """
+
+    def __call__(self, params, x):
+        return x + super().__call__(params, x)
 
 
 def _own(params, layer, prefix):
