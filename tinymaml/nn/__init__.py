@@ -12,14 +12,20 @@ from .layers import (
     ReLU,
     Sequential,
     SpatialMean,
+    cosine_similarity,
+    dropout,
 )
 from .networks import conv4, mlp
+from .recurrent import LSTM, BiLSTM, LSTMCell
 from .weights import glorot_uniform, he_normal, normal, truncated_normal
 
 __all__ = [
+    "LSTM",
     "BatchNorm",
+    "BiLSTM",
     "Conv2d",
     "Flatten",
+    "LSTMCell",
     "Layer",
     "Linear",
     "MaxPool2d",
@@ -27,7 +33,9 @@ __all__ = [
     "Sequential",
     "SpatialMean",
     "conv4",
+    "cosine_similarity",
     "cross_entropy",
+    "dropout",
     "glorot_uniform",
     "he_normal",
     "mlp",
