@@ -16,16 +16,22 @@ from .layers import (
     Residual,
     Sequential,
     SpatialMean,
+    cosine_similarity,
+    dropout,
 )
 from .networks import conv4, conv9, deconv9, mlp
+from .recurrent import LSTM, BiLSTM, LSTMCell
 from .weights import glorot_uniform, he_normal, normal, truncated_normal
 
 __all__ = [
     "ELU",
+    "LSTM",
     "BatchNorm",
+    "BiLSTM",
     "Conv2d",
     "ConvTranspose2d",
     "Flatten",
+    "LSTMCell",
     "Layer",
     "Linear",
     "MaxPool2d",
@@ -36,8 +42,10 @@ __all__ = [
     "SpatialMean",
     "conv4",
     "conv9",
+    "cosine_similarity",
     "cross_entropy",
     "deconv9",
+    "dropout",
     "glorot_uniform",
     "he_normal",
     "mlp",
