@@ -8,10 +8,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ..engine.backend import asarray
+from ..engine.structure import map_leaves
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
-from ..tasks import Batch, Task
+from ..tasks import Task
 from .methods import Method
 from .problem import Problem
 from .schedule import Schedule
@@ -89,7 +90,9 @@ class Experiment:
     def training_tasks(self, step: int) -> Task:
         """Return the batch of tasks of a training step, from 1 on."""
         rng = self.schedule.rng("train", step)
-        return self.problem.tasks("train").sample(rng, self.schedule.meta_batch)
+        tasks = self.problem.tasks("train").sample(rng, self.schedule.meta_batch)
+        prepare = getattr(type(self.learner), "prepare", Learner.prepare)
+        return prepare(self.learner, tasks, rng, step)
 
     def gradient(self, params: dict, tasks: Task) -> tuple:
         """Return the objective on a batch of tasks and its gradient, clipped if the schedule says.
@@ -97,7 +100,7 @@ class Experiment:
         The authors clip the gradient of a loss that is summed over the query and divided by K. Our
         loss is the mean over the query, and the limit is smaller by the same factor.
         """
-        tasks = Task(*[Batch(*map(asarray, batch)) for batch in tasks])
+        tasks = map_leaves(asarray, tasks)
         chunk = self.problem.chunk
         value, gradient = gradient_by_chunks(self.learner.objective, params, tasks, chunk)
         if self.schedule.clip:
@@ -140,7 +143,8 @@ class Experiment:
             drawn.append(run / "adaptation.png")
             draw = lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0])
             plots.save(drawn[-1], draw)
-        return drawn + self.problem.figures(run, self.method, params, self.schedule.rng)
+        drawn += self.problem.figures(run, self.method, params, self.schedule.rng)
+        return drawn + self.method.figures(run, self.problem, params, self.schedule.rng)
 
 
 def _row(trial, curve, step):

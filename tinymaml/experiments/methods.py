@@ -4,12 +4,17 @@ A new learner needs one dataclass here, with its name in tables and the method `
 else has a default that serves any classifier.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from .. import learners, nn
 from ..engine.backend import asarray
 from ..engine.tensor import no_grad
+from ..pictures import plots
+from ..tasks import Batch, Task
 from .classification import QUERY, SUPPORT, TrainingBatches
 from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, choose, option
@@ -54,6 +59,10 @@ class Method:
     ) -> str:
         """Return the sentence that says how it was tested."""
         return problem.protocol(trials, rows, n_tasks, schedule.seed)
+
+    def figures(self, run, problem: Problem, params: dict, rng: Callable) -> list[Path]:
+        """Draw the method's own figures into a run's folder, and return their paths."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,60 @@ class ProtoNet(Method):
 
     def learner(self, problem, inductive=False):
         return learners.ProtoNet(problem.body, inductive)
+
+
+@dataclass(frozen=True)
+class Statistician(Method):
+    """Neural statistician: a variational autoencoder over sets (Edwards & Storkey 2017).
+
+    One training serves all numbers of classes and shots of the table. The paper's sizes are 64
+    filters, a context of 512 and 256 hidden units.
+    """
+
+    filters: int = option(16, "filters of the encoder's first convolutions, the decoder's last")
+    context: int = option(128, "size of the context c of a set")
+    latent: int = option(16, "size of the latent z of an image")
+    hidden: int = option(128, "units of the hidden layers")
+
+    name = "Neural statistician"
+    group = "generative"
+    without = ("n_way", "k_shot")
+
+    def __post_init__(self):
+        check(
+            self, "filters", "context", "latent", "hidden", least=1, most=10_000, what="1 or more"
+        )
+
+    def learner(self, problem, inductive=False):
+        networks = nn.conv9(self.filters), nn.deconv9(self.hidden, self.filters)
+        sizes = 64 * self.filters, self.context, self.latent, self.hidden
+        return learners.NeuralStatistician(*networks, *sizes, inductive)
+
+    def trials(self, problem, params, schedule):
+        for n_way, k_shot in ((5, 1), (5, 5), (20, 1), (20, 5)):
+            of_the_table = problem.replace(n_way=n_way, k_shot=k_shot)
+            yield from (t._replace(curve=False) for t in of_the_table.trials(self, params))
+
+    def protocol(self, problem, trials, rows, n_tasks, schedule):
+        queries, size = problem.test_query or "as many as shots", 1 + problem.queries("train")
+        return (
+            f"accuracy +- 95 % CI over {n_tasks} tasks, seed {schedule.seed}; {queries} "
+            f"query/class; one training, of sets of 1 to {size} images, for all settings; "
+            f"{problem.data_sentence()}"
+        )
+
+    def figures(self, run, problem, params, rng):
+        """Draw sets of test classes and beside each what the network makes of its context."""
+        sets = next(problem.replace(n_way=10, k_shot=5).blocks("test", rng("test"), 1)).support
+        learner = self.learner(problem)
+        noise = rng("test", 1).standard_normal((1, 10, 10, self.latent), np.float32)
+        with no_grad():
+            made = learner.samples(params, Batch(*map(asarray, sets)), asarray(noise)).numpy()
+        labels = np.repeat(np.arange(10), 10)[None]
+        tasks, captions = Task(sets, Batch(made, labels)), ("set", "samples of its context")
+        draw = lambda axes: plots.contact_sheet(tasks, captions=captions, ax=axes[0])
+        plots.save(run / "samples.png", draw, width=8, height=6)
+        return [run / "samples.png"]
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ _TIED = Experiment(
     Omniglot(n_way=20),
     Schedule(steps=30_000, meta_batch=8, decay="cosine", validate_every=1000),
 )
+# Edwards & Storkey 2017: batches of 32 sets of 5 images.
+_STATISTICIAN = Experiment(
+    methods.Statistician(),
+    Omniglot(train_way=32, n_query=4),
+    Schedule(steps=45_000, meta_batch=1, log_every=50, validate_every=1000),
+)
 EXPERIMENTS = {
     "sinusoid": _SINUSOID,
     "sinusoid-first-order": _SINUSOID.replace(first_order=True),
@@ -68,6 +74,7 @@ EXPERIMENTS = {
     "omniglot-protonet": _PROTONET,
     "omniglot-reptile": _REPTILE,
     "omniglot-20way-tied": _TIED,
+    "omniglot-statistician": _STATISTICIAN,
     "miniimagenet": _MINI,
     "miniimagenet-5shot": _MINI.replace(k_shot=5, meta_batch=2),
     "miniimagenet-first-order": _MINI.replace(first_order=True),

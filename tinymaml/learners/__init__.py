@@ -6,11 +6,13 @@ from .learner import Learner
 from .maml import MAML
 from .protonet import ProtoNet
 from .reptile import Reptile
+from .statistician import NeuralStatistician
 
 __all__ = [
     "MAML",
     "Learner",
     "NearestNeighbour",
+    "NeuralStatistician",
     "NoAdaptation",
     "Pretrained",
     "ProtoNet",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..nn import Layer
+from ..nn import Layer, cosine_similarity
 from .learner import Learner
 from .maml import MAML, per_task
 
@@ -55,8 +55,7 @@ class NearestNeighbour(Learner):
 
     def predict(self, params, support, x):
         known, new = (self.body(params, images) for images in (support.x, x))
-        known, new = (f / np.sqrt(np.sum(f * f, -1, keepdims=True) + 1e-12) for f in (known, new))
-        similarity = new @ known.swapaxes(-1, -2)  # (n_tasks, n, support)
+        similarity = cosine_similarity(new, known)  # (n_tasks, n, support)
         classes = np.arange(int(support.y.max()) + 1, like=support.y)
         members = support.y[..., None, :, None] == classes
         return np.max(np.where(members, similarity[..., None], -2.0), axis=-2)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..engine.tensor import Tensor
-from ..tasks import Batch, Task
+from ..tasks import Batch, Prepared, Task
 
 Array = Any  # of NumPy or CuPy
 Params = dict[str, Tensor]
@@ -31,6 +31,14 @@ class Learner(Protocol):
     def objective(self, params: Params, tasks: Task) -> Tensor:
         """Return the loss that meta-training descends: a scalar, the mean over the tasks."""
         raise NotImplementedError
+
+    def prepare(self, tasks: Task, rng: np.random.Generator, step: int) -> Task | Prepared:
+        """Return the tasks of a training step with what else the objective takes of it.
+
+        Random numbers come in here, and what depends on the step: ``objective`` draws none. The
+        tasks are on the host. A learner whose objective needs no more than tasks inherits this.
+        """
+        return tasks
 
     def predict(self, params: Params, support: Batch, x: Array) -> Tensor:
         """Return what the learner predicts for x after it has seen the support.

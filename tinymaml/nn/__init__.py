@@ -3,31 +3,49 @@
 from ..engine.ops import cross_entropy
 from ..engine.ops import mse as mse_loss
 from .layers import (
+    ELU,
     BatchNorm,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     Layer,
     Linear,
     MaxPool2d,
     ReLU,
+    Reshape,
+    Residual,
     Sequential,
     SpatialMean,
+    cosine_similarity,
+    dropout,
 )
-from .networks import conv4, mlp
+from .networks import conv4, conv9, deconv9, mlp
+from .recurrent import LSTM, BiLSTM, LSTMCell
 from .weights import glorot_uniform, he_normal, normal, truncated_normal
 
 __all__ = [
+    "ELU",
+    "LSTM",
     "BatchNorm",
+    "BiLSTM",
     "Conv2d",
+    "ConvTranspose2d",
     "Flatten",
+    "LSTMCell",
     "Layer",
     "Linear",
     "MaxPool2d",
     "ReLU",
+    "Reshape",
+    "Residual",
     "Sequential",
     "SpatialMean",
     "conv4",
+    "conv9",
+    "cosine_similarity",
     "cross_entropy",
+    "deconv9",
+    "dropout",
     "glorot_uniform",
     "he_normal",
     "mlp",

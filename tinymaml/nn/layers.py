@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import ops
+from ..engine.backend import asarray
 from ..engine.ops.linalg import linear
 from ..engine.ops.shape import reshape
 from ..engine.tensor import Tensor, raw, tensor
@@ -142,6 +143,34 @@ class Conv2d(Layer):
         return ops.conv2d(x, params["weight"], params["bias"], self.stride, self.padding)
 
 
+class ConvTranspose2d(Conv2d):
+    """The transpose of a convolution: ``(n,p,q,i),(k,l,o,i),(o)->(n,h,w,o)``.
+
+    Parameters
+    ----------
+    channels, outputs : int
+        i and o.
+    kernel_size, stride : int
+    padding : {"same", "valid"}
+        As :func:`tinymaml.ops.conv2d_transpose`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.ConvTranspose2d(16, 8, 2, stride=2)
+    >>> layer(layer.init(np.random.default_rng(0)), np.zeros((5, 14, 14, 16))).shape
+    (5, 28, 28, 8)
+    """
+
+    def draw(self, rng):
+        shape = (self.kernel_size, self.kernel_size, self.outputs, self.channels)
+        return {"weight": glorot_uniform(rng, shape), "bias": np.zeros(self.outputs)}
+
+    def __call__(self, params, x):
+        how = self.stride, self.padding
+        return ops.conv2d_transpose(x, params["weight"], params["bias"], *how)
+
+
 class BatchNorm(Layer):
     """Normalise each channel over the current batch, per task: ``(n,h,w,c)->`` or ``(n,c)->``.
 
@@ -231,6 +260,23 @@ class ReLU(Layer):
         return ops.relu(x)
 
 
+class ELU(Layer):
+    """x where x > 0 and exp(x) - 1 elsewhere, elementwise (Clevert et al. 2016)."""
+
+    def __call__(self, params, x):
+        return ops.elu(x)
+
+
+class Reshape(Layer):
+    """Vectors as images: ``(n,h*w*c)->(n,h,w,c)``."""
+
+    def __init__(self, *shape: int):
+        self.shape = shape
+
+    def __call__(self, params, x):
+        return reshape(x, (*x.shape[:-1], *self.shape))
+
+
 class Sequential(Layer):
     """Layers one after another.
 
@@ -303,7 +349,67 @@ class Sequential(Layer):
         return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
 
 
+class Residual(Sequential):
+    """x plus what layers one after another make of it (He et al. 2016).
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.nn.Residual(tm.nn.ReLU())({}, np.array([-1.0, 2.0]))
+    array([-1.,  4.])
+    """
+
+    def __call__(self, params, x):
+        return x + super().__call__(params, x)
+
+
 def _own(params, layer, prefix):
     """Return the parameters of one layer, by the layer's own names."""
     given = [name for name in layer.optional if prefix + name in params]
     return {name: params[prefix + name] for name in (*layer.names, *given)}
+
+
+def cosine_similarity(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:
+    """The cosine between each vector of ``a`` and each of ``b``: ``(m,d),(n,d)->(m,n)``.
+
+    Parameters
+    ----------
+    a, b : Tensor or array
+        Vectors in the last axis.
+    eps : float
+        Added to every squared length: the similarity to a vector of zeros is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cosine_similarity(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, -2.0]])).round(6)
+    array([[ 0.6, -0.8]])
+    """
+    of_a, of_b = (np.sqrt(np.sum(np.square(v), axis=-1) + eps) for v in (a, b))
+    return a @ b.swapaxes(-1, -2) / (of_a[..., :, None] * of_b[..., None, :])
+
+
+def dropout(x: Tensor, rate: float, rng: np.random.Generator) -> Tensor:
+    """Zero each element with probability ``rate``, and divide the others by ``1 - rate``.
+
+    So the mean stays (Srivastava et al. 2014, in the form of today's libraries). At test, leave it
+    out.
+
+    Parameters
+    ----------
+    x : Tensor or array
+    rate : float
+        In [0, 1).
+    rng : numpy.random.Generator
+        Equal generators drop the same elements, on every backend.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dropout(np.ones(6), 0.5, np.random.default_rng(0))
+    array([2., 0., 0., 0., 2., 2.])
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: the rate is {rate}; give a number from 0 to below 1")
+    kept = np.where(rng.random(x.shape) < rate, 0, 1 / (1 - rate)).astype(x.dtype)
+    return x * asarray(kept)

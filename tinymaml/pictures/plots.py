@@ -152,7 +152,12 @@ def shared_legend(axes: list) -> None:
     axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
 
 
-def contact_sheet(tasks: Task, titles: list[str] | None = None, ax: Axes = None) -> Axes:
+def contact_sheet(
+    tasks: Task,
+    titles: list[str] | None = None,
+    captions: tuple[str, str] = ("support", "query"),
+    ax: Axes = None,
+) -> Axes:
     """Draw the images of classification tasks, one task below the other.
 
     A row for each class with its label before it: support images left, query images right.
@@ -164,6 +169,8 @@ def contact_sheet(tasks: Task, titles: list[str] | None = None, ax: Axes = None)
         and y (tasks, n) with as many examples of each class.
     titles : list of str, optional
         Of each task.
+    captions : pair of str
+        Of the images left and right.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
@@ -176,7 +183,7 @@ def contact_sheet(tasks: Task, titles: list[str] | None = None, ax: Axes = None)
     width = right + query.shape[2]
     for task in range(n_tasks):
         top = task * (n_way + 1.2)
-        for images, left, caption in ((support, 0, "support"), (query, right, "query")):
+        for images, left, caption in zip((support, query), (0, right), captions):
             rows = images[task].swapaxes(1, 2)
             rows = rows.reshape(n_way * rows.shape[1], -1, rows.shape[-1])
             edges = (left, left + images.shape[2], top + n_way, top)

@@ -1,7 +1,7 @@
 """Episodes: where tasks come from."""
 
-from .episode import Batch, Task
+from .episode import Batch, Prepared, Task
 from .images import ImageEpisodes, read_images
 from .sinusoid import SinusoidTasks
 
-__all__ = ["Batch", "ImageEpisodes", "SinusoidTasks", "Task", "read_images"]
+__all__ = ["Batch", "ImageEpisodes", "Prepared", "SinusoidTasks", "Task", "read_images"]
