@@ -16,6 +16,7 @@ from ..engine.tensor import no_grad
 from ..pictures import plots
 from ..tasks import Batch, Task
 from .classification import QUERY, SUPPORT, TrainingBatches
+from .floors import PixelMeans
 from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, choose, option
 
@@ -28,6 +29,7 @@ class Method:
 
     name = ""  # in tables
     group = "optimisation"  # of GROUPS
+    ways: tuple[int, ...] = ()  # numbers of classes of the tests, beside the problem's own
     test_steps = 0  # of adaptation, at validation and test; for many methods an option
     without: tuple[str, ...] = ("train_way",)  # settings of a problem that have no meaning here
 
@@ -137,16 +139,42 @@ class Oracle(Method):
         return learners.NoAdaptation(problem.model, problem.loss)
 
 
+class MetricMethod(Method):
+    """A learner that compares images; one training serves tests of any number of classes."""
+
+    group = "metric"
+    without = ()
+    ways = (5, 20)  # of the tests
+
+    def ways_of(self, problem: Problem) -> dict:
+        """Return what the learner is told of the numbers of classes, at test and in training."""
+        return {"n_way": problem.n_way, "train_way": problem.train_way or None}
+
+
 @dataclass(frozen=True)
-class ProtoNet(Method):
+class ProtoNet(MetricMethod):
     """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
 
     name = "ProtoNet"
-    group = "metric"
-    without = ()
 
     def learner(self, problem, inductive=False):
-        return learners.ProtoNet(problem.body, inductive)
+        return learners.ProtoNet(problem.body, inductive=inductive, **self.ways_of(problem))
+
+
+@dataclass(frozen=True)
+class MatchingNet(MetricMethod):
+    """Matching networks: attention over the support, by the cosine (Vinyals et al. 2016)."""
+
+    temperature: float = option(0.05, "what the cosine is divided by in the attention")
+
+    name = "Matching nets"
+
+    def __post_init__(self):
+        check(self, "temperature", least=ABOVE_0, what="a number above 0")
+
+    def learner(self, problem, inductive=False):
+        settings = {"temperature": self.temperature} | self.ways_of(problem)
+        return learners.MatchingNet(problem.body, inductive=inductive, **settings)
 
 
 @dataclass(frozen=True)
@@ -255,13 +283,15 @@ class Baselines(Method):
         images = some.sample(schedule.rng("val", 1), 1).query.x[0]
         with no_grad():
             fixed = params | problem.body.statistics(params, asarray(images))
-        learner = learners.NearestNeighbour(problem.body)
+        learner = learners.NearestNeighbour(problem.body, problem.n_way)
         return Trial(learner, fixed, problem, "Nearest neighbour", batch_norm="training images")
 
     def trials(self, problem, params, schedule):
         for k_shot in (1, 5):
             few = problem.replace(k_shot=k_shot)
-            yield Trial(learners.ProtoNet(PixelMeans()), {}, few, "Class means, raw pixels")
+            yield Trial(
+                learners.ProtoNet(PixelMeans(), few.n_way), {}, few, "Class means, raw pixels"
+            )
             yield self.validation(few, params, schedule)
             rate = self.tuned(few, params, schedule)
             for inductive in (False, True):
@@ -305,18 +335,3 @@ class Baselines(Method):
             f"pixels: averaged to {side}x{side}; "
             f"{problem.data_sentence()}"
         )
-
-
-class PixelMeans(nn.Layer):
-    """Images as vectors of fewer pixels, the means of blocks: (n, h, w, c) -> (n, d).
-
-    A side of 84 pixels becomes 21.
-    """
-
-    def __call__(self, params, x):
-        *lead, size, _, c = x.shape
-        block = max(1, size // 21)
-        side = size // block
-        x = x[..., : side * block, : side * block, :]
-        x = x.reshape(*lead, side, block, side, block, c).mean((-4, -2))
-        return x.reshape(*lead, side * side * c)
