@@ -148,7 +148,7 @@ class Classification(Problem):
         """Return the paper's numbers by setting and steps."""
         label = method.label(self)
         printed = paper.value(self.data, label, self.setting)
-        of_the_table = label in paper.TABLES.get(self.data, {})
+        of_the_table = label in paper.TABLES.get(self.data, {}) and "MAML" in label
         at = paper.steps(self.data, self.setting) if of_the_table else method.test_steps
         return {self.setting: {at: printed[0] / 100}} if printed else {}
 

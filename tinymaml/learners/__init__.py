@@ -4,6 +4,7 @@ from . import maml
 from .baselines import NearestNeighbour, NoAdaptation, Pretrained
 from .learner import Learner
 from .maml import MAML
+from .meta_lstm import MetaLSTM
 from .protonet import ProtoNet
 from .reptile import Reptile
 from .statistician import NeuralStatistician
@@ -11,6 +12,7 @@ from .statistician import NeuralStatistician
 __all__ = [
     "MAML",
     "Learner",
+    "MetaLSTM",
     "NearestNeighbour",
     "NeuralStatistician",
     "NoAdaptation",
