@@ -61,6 +61,7 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
+    omniglot-20way-tied             20   1     0.1   1     1       8     30000      0       False
     miniimagenet                    5    1     0.01  5     10      4     60000      15      False
     miniimagenet-5shot              5    5     0.01  5     10      2     60000      15      False
     miniimagenet-first-order        5    1     0.01  5     10      4     60000      15      True
@@ -68,6 +69,7 @@ NUMBERS = """
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
+DECAYS = {"omniglot-protonet": "halving", "omniglot-20way-tied": "cosine"}
 
 
 @pytest.mark.parametrize(("name", "numbers"), [(name, numbers) for name, *numbers in NUMBERS])
@@ -78,12 +80,12 @@ def test_the_presets_are_the_papers(name, numbers):
     if name == "omniglot-reptile":
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
-        decay = "halving" if name == "omniglot-protonet" else "none"
+        decay = DECAYS.get(name, "none")
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and name != "miniimagenet-pretrained"
     assert schedule.clip == (10 if maml_of_mini else 0)
-    if isinstance(preset.method, methods.MAML) and "n_way" in config:
+    if isinstance(preset.method, methods.MAML) and config.get("head") == "own":
         assert config["test_query"] == 0
         assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)
 

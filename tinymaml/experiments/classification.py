@@ -77,6 +77,12 @@ class Classification(Problem):
 
     loss = staticmethod(nn.cross_entropy)
 
+    @cached_property
+    def tied_model(self) -> nn.Layer:
+        """The flat network, with one output vector for all classes and no bias."""
+        *layers, last = self.flat_model.layers
+        return nn.Sequential(*layers, nn.Linear(last.inputs, 1, last.weight_init, bias=False))
+
     def rates(self, alpha: float) -> dict[str, float]:
         """Return the inner rates: n_way * alpha, and 0 for the parameters of batch norm."""
         return {
