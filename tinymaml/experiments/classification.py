@@ -166,7 +166,7 @@ class Classification(Problem):
         label, found = method.label(self), {}
         for setting in (problem.setting for problem in self.tested(method)):
             if printed := paper.value(self.data, label, setting):
-                of_the_table = label in paper.TABLES.get(self.data, {})
+                of_the_table = label in paper.TABLES.get(self.data, {}) and "MAML" in label
                 at = paper.steps(self.data, setting) if of_the_table else method.test_steps
                 found[setting] = {at: printed[0] / 100}
         return found

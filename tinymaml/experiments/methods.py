@@ -178,6 +178,23 @@ class MatchingNet(MetricMethod):
 
 
 @dataclass(frozen=True)
+class MetaLSTM(Method):
+    """Meta-learner LSTM: a learned rule of optimisation (Ravi & Larochelle 2017)."""
+
+    inner_steps: int = option(12, "updates of the learner in training")
+    test_steps: int = option(12, "updates of the learner at test")
+
+    name = "Meta-learner LSTM"
+
+    def __post_init__(self):
+        check(self, "inner_steps", "test_steps", least=1, most=100, what="1 to 100")
+
+    def learner(self, problem, inductive=False):
+        steps = self.inner_steps, self.test_steps
+        return learners.MetaLSTM(problem.model, problem.loss, *steps, inductive=inductive)
+
+
+@dataclass(frozen=True)
 class Statistician(Method):
     """Neural statistician: a variational autoencoder over sets (Edwards & Storkey 2017).
 

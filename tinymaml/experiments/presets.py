@@ -61,6 +61,12 @@ _STATISTICIAN = Experiment(
     Omniglot(train_way=32, n_query=4),
     Schedule(steps=45_000, meta_batch=1, log_every=50, validate_every=1000),
 )
+# Ravi & Larochelle 2017, the authors' code: one task an iteration.
+_META_LSTM = Experiment(
+    methods.MetaLSTM(),
+    MiniImageNet(test_query=15),
+    replace(_PHOTOGRAPHS, steps=75_000, meta_batch=1, clip=0.0, clip_norm=0.25, log_every=20),
+)
 EXPERIMENTS = {
     "sinusoid": _SINUSOID,
     "sinusoid-first-order": _SINUSOID.replace(first_order=True),
@@ -82,6 +88,10 @@ EXPERIMENTS = {
     "miniimagenet-5shot": _MINI.replace(k_shot=5, meta_batch=2),
     "miniimagenet-first-order": _MINI.replace(first_order=True),
     "miniimagenet-5shot-first-order": _MINI.replace(k_shot=5, meta_batch=2, first_order=True),
+    "miniimagenet-meta-lstm": _META_LSTM,
+    "miniimagenet-5shot-meta-lstm": _META_LSTM.replace(
+        k_shot=5, inner_steps=8, test_steps=8, steps=50_000
+    ),
     "miniimagenet-pretrained": Experiment(
         methods.Baselines(),
         AllClasses(),

@@ -65,6 +65,8 @@ class Schedule:
         a part of a row.
     validation_tasks : int
         Tasks of a validation.
+    clip_norm : float
+        The most that the root of the sum of squares of the whole meta-gradient may be; 0: any.
     """
 
     steps: int = option(60_000, "meta-iterations")
@@ -78,6 +80,7 @@ class Schedule:
     validate_every: int = 500
     checkpoint_every: int = 100
     validation_tasks: int = 200
+    clip_norm: float = 0.0
 
     def __post_init__(self):
         check(self, "steps", least=1, most=10**9, what="1 or more")

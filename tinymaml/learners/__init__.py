@@ -5,6 +5,7 @@ from .baselines import NearestNeighbour, NoAdaptation, Pretrained
 from .learner import Learner
 from .maml import MAML
 from .matching import MatchingNet
+from .meta_lstm import MetaLSTM
 from .protonet import ProtoNet
 from .reptile import Reptile
 from .statistician import NeuralStatistician
@@ -13,6 +14,7 @@ __all__ = [
     "MAML",
     "Learner",
     "MatchingNet",
+    "MetaLSTM",
     "NearestNeighbour",
     "NeuralStatistician",
     "NoAdaptation",
