@@ -62,7 +62,12 @@ NUMBERS = """
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
     omniglot-20way-tied             20   1     0.1   1     1       8     30000      0       False
+    omniglot-20way-anil             20   1     0.1   5     5       16    60000      0       False
+    omniglot-meta-sgd               5    1     0.1   1     1       32    60000      0       False
+    omniglot-imaml                  5    1     0.1   16    16      32    60000      0       -
     omniglot-matching               5    1     -     -     -       1     20000      5       -
+    omniglot-siamese                5    1     -     -     -       1     20000      9       -
+    omniglot-siamese-koch           20   1     -     -     -       1     90000      2       -
     omniglot-statistician           -    -     -     -     -       1     45000      4       -
     miniimagenet                    5    1     0.01  5     10      4     60000      15      False
     miniimagenet-5shot              5    5     0.01  5     10      2     60000      15      False
@@ -73,7 +78,7 @@ NUMBERS = """
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
-DECAYS = dict.fromkeys(("omniglot-protonet", "omniglot-matching"), "halving")
+DECAYS = dict.fromkeys([f"omniglot-{n}" for n in ("protonet", "matching", "siamese")], "halving")
 DECAYS["omniglot-20way-tied"] = "cosine"
 
 
@@ -86,12 +91,13 @@ def test_the_presets_are_the_papers(name, numbers):
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
         decay = DECAYS.get(name, "none")
-        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)
+        rate = 6e-5 if name == "omniglot-siamese-koch" else 1e-3
+        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", rate, decay)
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
     assert schedule.clip == (10 if maml_of_mini else 0)
     assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 0)
-    if isinstance(preset.method, methods.MAML) and config.get("head") == "own":
+    if type(preset.method) is methods.MAML and config.get("head") == "own":
         assert config["test_query"] == 0
         assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)
 
@@ -188,11 +194,11 @@ def test_sinusoids_of_training_validation_and_test_are_not_the_same_nor_of_other
 
 def test_characters_are_read_by_the_split_and_the_resizing_of_the_settings(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(omniglot, "load", lambda data, resize: asked.append(resize))
+    monkeypatch.setattr(omniglot, "load", lambda data, *how: asked.extend(how))
     monkeypatch.setattr(omniglot, "splits", lambda images, split, data: asked.append(split) or {})
     monkeypatch.setattr(omniglot, "find", lambda data: tmp_path)
-    Omniglot(split="lake", resize="lanczos").load(tmp_path)
-    assert asked == ["lanczos", "lake"]
+    Omniglot(split="lake", resize="lanczos", image_size=105).load(tmp_path)
+    assert asked == ["lanczos", 105, "lake"]
 
 
 @pytest.mark.parametrize(

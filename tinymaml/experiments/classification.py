@@ -196,6 +196,7 @@ class Omniglot(Classification):
 
     split: str = option("random", "split of the characters: random, vinyals or lake")
     resize: str = option("nearest", "how the drawings are resized: nearest or lanczos")
+    image_size: int = option(28, "width and height of the images, 28 or 105 as they are drawn")
 
     block = 192
 
@@ -203,6 +204,7 @@ class Omniglot(Classification):
         super().__post_init__()
         choose(self, "split", *KINDS)
         choose(self, "resize", "nearest", "lanczos")
+        choose(self, "image_size", 28, 105)
         for split, name in (("train", "--n-query"), ("test", "--test-query")):
             if self.k_shot + self.queries(split) > 20:
                 raise UserError(
@@ -234,13 +236,14 @@ class Omniglot(Classification):
     @cached_property
     def body(self) -> nn.Layer:
         """The network of learners that compare images: four convolutions with max-pooling."""
-        return nn.Sequential(*nn.conv4(2, downsample="pool", image_size=28).layers[:-1])
+        network = nn.conv4(2, downsample="pool", image_size=self.image_size)
+        return nn.Sequential(*network.layers[:-1])
 
     @cached_property
     def flat_model(self):
         """The network, whose last layer sees all 2 x 2 positions in place of their mean."""
-        layers = self.model.layers[:-2]
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * 2 * 64, self.n_way))
+        layers, side = self.model.layers[:-2], -(-self.image_size // 16)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(side * side * 64, self.n_way))
 
     def download(self, data: str | None = None) -> str:
         """Download the characters to a folder, and return its path."""
@@ -257,7 +260,8 @@ class Omniglot(Classification):
         """
         from ..tasks import omniglot
 
-        splits = omniglot.splits(omniglot.load(data, self.resize), self.split, data)
+        images = omniglot.load(data, self.resize, self.image_size)
+        splits = omniglot.splits(images, self.split, data)
         return self.with_images(splits), str(omniglot.find(data).resolve())
 
     def rotates(self, split: str) -> bool:
@@ -282,7 +286,7 @@ class OmniglotMLP(Omniglot):
 
     @cached_property
     def model(self) -> nn.Layer:
-        network = nn.mlp((784, 256, 128, 64, 64, self.n_way), batch_norm=True)
+        network = nn.mlp((self.image_size**2, 256, 128, 64, 64, self.n_way), batch_norm=True)
         return nn.Sequential(nn.Flatten(), *network.layers)
 
 

@@ -48,6 +48,24 @@ _REPTILE = Experiment(
 )
 # Trained as ProtoNet is: Vinyals et al. 2016 do not say how many classes they trained with
 _MATCHING = Experiment(methods.MatchingNet(), _PROTONET.problem, _PROTONET.schedule)
+_SIAMESE = Experiment(
+    methods.Siamese(),
+    Omniglot(train_way=20, n_query=9),
+    Schedule(steps=20_000, meta_batch=1, decay="halving"),
+)
+# Koch et al. 2015, with the optimiser, its rate and the weights' decay of replicas of it: 128 pairs
+# of an episode, of images as they are drawn. Theirs are tests within an alphabet.
+_KOCH = Experiment(
+    methods.Siamese(weight_decay=2e-4),
+    Omniglot(n_way=20, train_way=8, n_query=2, split="lake", image_size=105),
+    Schedule(steps=90_000, meta_batch=1, meta_lr=6e-5, validate_every=1000),
+)
+# Raghu et al. 2020 take MAML's settings; of Meta-SGD's one step, lr is where its rates start.
+_ANIL = Experiment(
+    methods.ANIL(inner_lr=0.1, inner_steps=5, test_steps=5), _TWENTY.problem, _TWENTY.schedule
+)
+_META_SGD = Experiment(methods.MetaSGD(inner_lr=0.1), Omniglot(), _CHARACTERS)
+_IMAML = Experiment(methods.IMAML(), Omniglot(), _CHARACTERS)
 # The order of labels cannot matter where all classes start from one vector (Ye & Chao 2022); the
 # rates, the schedule and the batch of MAML++ (Antoniou et al. 2019)
 _TIED = Experiment(
@@ -82,7 +100,12 @@ EXPERIMENTS = {
     "omniglot-protonet": _PROTONET,
     "omniglot-reptile": _REPTILE,
     "omniglot-20way-tied": _TIED,
+    "omniglot-20way-anil": _ANIL,
+    "omniglot-meta-sgd": _META_SGD,
+    "omniglot-imaml": _IMAML,
     "omniglot-matching": _MATCHING,
+    "omniglot-siamese": _SIAMESE,
+    "omniglot-siamese-koch": _KOCH,
     "omniglot-statistician": _STATISTICIAN,
     "miniimagenet": _MINI,
     "miniimagenet-5shot": _MINI.replace(k_shot=5, meta_batch=2),
