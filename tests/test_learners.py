@@ -28,6 +28,7 @@ LEARNERS = {
     "NearestNeighbour": learners.NearestNeighbour(nn.Linear(2, 4)),
     "MatchingNet": learners.MatchingNet(MLP),
     "MatchingNet, inductive": learners.MatchingNet(NORMALISED, inductive=True),
+    "MatchingNet, FCE": learners.MatchingNet(MLP, fce_steps=2, features=3),
     "ProtoNet": learners.ProtoNet(MLP),
     "ProtoNet, inductive": learners.ProtoNet(NORMALISED, inductive=True),
     "Siamese": learners.Siamese(MLP, features=3),

@@ -75,6 +75,7 @@ NUMBERS = """
     miniimagenet-5shot-first-order  5    5     0.01  5     10      2     60000      15      True
     miniimagenet-meta-lstm          5    1     -     12    12      1     75000      15      -
     miniimagenet-5shot-meta-lstm    5    5     -     8     8       1     50000      15      -
+    miniimagenet-matching           5    1     -     -     -       1     75000      15     -
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
@@ -91,7 +92,7 @@ def test_the_presets_are_the_papers(name, numbers):
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
         decay = DECAYS.get(name, "none")
-        rate = 6e-5 if name == "omniglot-siamese-koch" else 1e-3
+        rate = {"omniglot-siamese-koch": 6e-5, "miniimagenet-matching": 1e-4}.get(name, 1e-3)
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", rate, decay)
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)

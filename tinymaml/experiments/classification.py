@@ -78,6 +78,16 @@ class Classification(Problem):
     loss = staticmethod(nn.cross_entropy)
 
     @cached_property
+    def body(self) -> nn.Layer:
+        """The network of learners that compare images: with max-pooling, and no last layer."""
+        return nn.Sequential(*self.network(2).layers[:-1])
+
+    @property
+    def features(self) -> int:
+        """Size of the vectors that ``body`` makes."""
+        return self.network(2).layers[-1].inputs
+
+    @cached_property
     def tied_model(self) -> nn.Layer:
         """The flat network, with one output vector for all classes and no bias."""
         *layers, last = self.flat_model.layers
@@ -233,11 +243,9 @@ class Omniglot(Classification):
     def model(self) -> nn.Layer:
         return nn.conv4(self.n_way)
 
-    @cached_property
-    def body(self) -> nn.Layer:
-        """The network of learners that compare images: four convolutions with max-pooling."""
-        network = nn.conv4(2, downsample="pool", image_size=self.image_size)
-        return nn.Sequential(*network.layers[:-1])
+    def network(self, classes: int) -> nn.Sequential:
+        """Return the network with max-pooling, and a last layer of some classes."""
+        return nn.conv4(classes, downsample="pool", image_size=self.image_size)
 
     @cached_property
     def flat_model(self):
@@ -321,11 +329,6 @@ class MiniImageNet(Classification):
     @cached_property
     def model(self) -> nn.Layer:
         return self.network(self.n_way)
-
-    @cached_property
-    def body(self) -> nn.Layer:
-        """The network without its last layer."""
-        return nn.Sequential(*self.network(2).layers[:-1])
 
     def load(self, data: str | None = None) -> tuple["MiniImageNet", str]:
         """Return the problem with the images of a folder or zip in any layout, and its path.

@@ -15,7 +15,7 @@ from ..engine.backend import asarray
 from ..engine.tensor import no_grad
 from ..pictures import plots
 from ..tasks import Batch, Task
-from .classification import QUERY, SUPPORT, TrainingBatches
+from .classification import QUERY, SUPPORT, MiniImageNet, TrainingBatches
 from .floors import PixelMeans
 from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, choose, option
@@ -214,15 +214,24 @@ class MatchingNet(MetricMethod):
     """Matching networks: attention over the support, by the cosine (Vinyals et al. 2016)."""
 
     temperature: float = option(0.05, "what the cosine is divided by in the attention")
+    fce_steps: int = option(0, "steps of full context embeddings; 0: none of them")
 
     name = "Matching nets"
 
     def __post_init__(self):
         check(self, "temperature", least=ABOVE_0, what="a number above 0")
+        check(self, "fce_steps", least=0, most=100, what="1 or more, or 0 for none of them")
+
+    def label(self, problem):
+        """Return the name: on photographs the paper's row is with full context embeddings."""
+        usual = isinstance(problem, MiniImageNet)
+        words = [] if usual == bool(self.fce_steps) else ["no FCE" if usual else "FCE"]
+        return ", ".join([self.name, *problem.suffix, *words])
 
     def learner(self, problem, inductive=False):
-        settings = {"temperature": self.temperature} | self.ways_of(problem)
-        return learners.MatchingNet(problem.body, inductive=inductive, **settings)
+        settings = {"temperature": self.temperature, "fce_steps": self.fce_steps}
+        settings |= {"features": problem.features, "inductive": inductive}
+        return learners.MatchingNet(problem.body, **settings, **self.ways_of(problem))
 
 
 @dataclass(frozen=True)
@@ -253,7 +262,7 @@ class Siamese(MetricMethod):
 
     def learner(self, problem, inductive=False):
         koch = problem.image_size == 105
-        body, features = (nn.koch(), 4096) if koch else (problem.body, 64)
+        body, features = (nn.koch(), 4096) if koch else (problem.body, problem.features)
         settings = {"weight_decay": self.weight_decay, "distort": self.distort}
         return learners.Siamese(
             body, features=features, inductive=inductive, **settings, **self.ways_of(problem)

@@ -48,6 +48,12 @@ _REPTILE = Experiment(
 )
 # Trained as ProtoNet is: Vinyals et al. 2016 do not say how many classes they trained with
 _MATCHING = Experiment(methods.MatchingNet(), _PROTONET.problem, _PROTONET.schedule)
+# Ravi & Larochelle 2017, the authors' code, without its dropout
+_FCE = Experiment(
+    methods.MatchingNet(fce_steps=3),
+    MiniImageNet(filters=64),
+    replace(_PHOTOGRAPHS, steps=75_000, meta_batch=1, meta_lr=1e-4, clip=0.0, log_every=20),
+)
 _SIAMESE = Experiment(
     methods.Siamese(),
     Omniglot(train_way=20, n_query=9),
@@ -115,6 +121,7 @@ EXPERIMENTS = {
     "miniimagenet-5shot-meta-lstm": _META_LSTM.replace(
         k_shot=5, inner_steps=8, test_steps=8, steps=50_000
     ),
+    "miniimagenet-matching": _FCE,
     "miniimagenet-pretrained": Experiment(
         methods.Baselines(),
         AllClasses(),
