@@ -269,6 +269,8 @@ class MAML(GradientLearner):
             theta[head] = broadcast_to(theta[head], (*theta[head].shape[:-1], self.ways))
         yield theta
         for step in range(steps):
+            if self.ways and step == 1:  # the tied layer depends on what has stayed by now, and
+                theta = {n: +p for n, p in theta.items()}  # its gradient must not go that way
             rates = {"lr": self.rates(params, step), "first_order": first_order}
             yield (theta := adapt(self.task_loss, theta, support, **rates))
 
