@@ -569,6 +569,72 @@ def test_the_rows_are_of_the_learner_by_both_kinds_of_statistics(name, settings)
     assert rows[0]["mean"] != rows[1]["mean"]
 
 
+def test_one_training_of_a_metric_learner_is_tested_with_5_and_20_classes():
+    images = np.random.default_rng(0).integers(0, 256, (21, 20, 28, 28, 1), np.uint8)
+    for name, numbers in (("protonet", (0.988, 0.96)), ("matching", (0.981, 0.938))):
+        one = EXPERIMENTS[f"omniglot-{name}"].replace(train_way=7)
+        one = replace(one, problem=one.problem.with_images(dict.fromkeys(SPLITS, images)))
+        assert one.training_tasks(1).support.y.max() == 6
+        results = one.test(one.init(), 2)
+        settings = [row["setting"] for row in results["rows"]]
+        assert settings == ["5-way 1-shot"] * 2 + ["20-way 1-shot"] * 2 + settings[4:]
+        assert results["curves"].keys() == set(settings) == {"5-way 1-shot", "20-way 1-shot"}
+        found = dict(zip(("5-way 1-shot", "20-way 1-shot"), ({0: number} for number in numbers)))
+        assert results["paper"] == found
+        assert "5-way 1-shot and 20-way 1-shot, 1 query/class" in results["protocol"]
+        assert "; trained with 7 classes an episode; " in results["protocol"]
+    few = one.problem.with_images(dict.fromkeys(SPLITS, images[:19]))
+    assert [p.n_way for p in few.tested(one.method)] == [5]
+    assert [p.n_way for p in few.replace(n_way=6).tested(one.method)] == [5, 6]
+
+
+class Pixels(methods.MetricMethod):
+    """A method that learns nothing."""
+
+    name = "Pixels"
+
+    def learner(self, problem, inductive=False):
+        return tm.learners.ProtoNet(methods.PixelMeans(), problem.n_way)
+
+
+def test_the_floors_are_pixels_the_untrained_learner_and_labels_that_say_nothing():
+    shades = np.arange(20, dtype=np.uint8)[:, None, None, None, None] * 12
+    images = np.broadcast_to(shades, (20, 20, 28, 28, 1))  # which classes differ in
+    problem = Omniglot().with_images(dict.fromkeys(SPLITS, images))
+    one = Experiment(Pixels(), problem, Schedule())
+    rows = {(r["setting"], r["method"]): r for r in one.test({}, 150)["rows"] if "floor" in r}
+    assert len(rows) == 6 and {row["tasks"] for row in rows.values()} == {100}
+    for n in (5, 20):
+        means = [
+            rows[f"{n}-way 1-shot", name]["mean"]
+            for name in (
+                "Nearest neighbour, raw pixels",
+                "Pixels, untrained",
+                "Pixels, shuffled labels",
+            )
+        ]
+        # all classes but black are at the same angle
+        assert means[0] < 0.5 and means[1] == 1
+        assert abs(means[2] - 1 / n) < 4 * (1 / n / n / 100) ** 0.5 + 0.02
+
+
+def test_the_untrained_floor_is_of_the_weights_of_the_seed():
+    one = small("omniglot-protonet", seed=3, n_way=5)
+    params = {n: tm.tensor(p.numpy() * 0) for n, p in one.init().items()}
+    rows = {row.get("floor", row["batch_norm"]): row for row in one.test(params, 8)["rows"]}
+    start = one.test(one.init(), 8)["rows"][0]
+    assert rows["untrained"]["mean"] == start["mean"] != rows["query batch"]["mean"]
+    assert rows["query batch"]["mean"] == pytest.approx(1 / 5)  # all say the same of all
+
+
+def test_a_learner_that_ignores_its_support_scores_1_of_n():
+    one = small("omniglot", n_way=3)
+    learner = tm.learners.NoAdaptation(one.problem.model, one.problem.loss)
+    trial = problem.Trial(learner, one.init(), one.problem, "")
+    found = trial.score("test", np.random.default_rng(0), 200)
+    assert abs(found["mean"][0] - 1 / 3) < 2 * found["ci95"][0]
+
+
 def test_validation_and_the_inductive_row_are_after_the_steps_of_the_test_too(monkeypatch):
     # unlike accuracies never twice the same
     monkeypatch.setattr(Classification, "score", staticmethod(tm.nn.cross_entropy))
