@@ -61,7 +61,7 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
-    omniglot-20way-tied             20   1     0.1   1     1       8     30000      0       False
+    omniglot-20way-tied             20   1     0.1   1     1       8     12000      0       False
     omniglot-20way-anil             20   1     0.1   5     5       16    60000      0       False
     omniglot-meta-sgd               5    1     0.1   1     1       32    60000      0       False
     omniglot-imaml                  5    1     0.1   16    16      32    60000      0       -

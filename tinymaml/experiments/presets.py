@@ -77,7 +77,7 @@ _IMAML = Experiment(methods.IMAML(), Omniglot(), _CHARACTERS)
 _TIED = Experiment(
     methods.MAML(inner_lr=0.1, head="tied", learned_lr=True),
     Omniglot(n_way=20),
-    Schedule(steps=30_000, meta_batch=8, decay="cosine", validate_every=1000),
+    Schedule(steps=12_000, meta_batch=8, decay="cosine", validate_every=1000),
 )
 # Edwards & Storkey 2017: batches of 32 sets of 5 images.
 _STATISTICIAN = Experiment(
