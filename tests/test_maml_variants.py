@@ -17,13 +17,13 @@ if find_spec("torch"):
     import torch
 
 needs_torch = pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
-ONE_STEP = learners.MAML(TIED, nn.cross_entropy, 0.3, 1, ways=3)
+ONE_STEP = learners.MAMLPlus(TIED, nn.cross_entropy, 0.3, 1, ways=3)
 LEARNED = replace(ONE_STEP, steps=3, learned_lr=True, multi_step=True)
 VARIANTS = {
     "tied": replace(ONE_STEP, steps=2),
     "tied, learned": LEARNED,
     "tied, learned, first order": replace(LEARNED, first_order=True),
-    "multi-step": learners.MAML(**SETTINGS, lr=0.2, steps=3, multi_step=True),
+    "multi-step": learners.MAMLPlus(**SETTINGS, lr=0.2, steps=3, multi_step=True),
     "ANIL": learners.ANIL(**SETTINGS, lr=0.3, steps=2),
     "Meta-SGD": learners.MetaSGD(**SETTINGS, lr=0.3, steps=2),
 }

@@ -80,7 +80,7 @@ class MAML(Method):
     multi_step: bool = option(False, "descend the mean of the losses after every inner step")
 
     name = "MAML"
-    system = learners.MAML
+    system = None  # MAML, or MAMLPlus if that is asked for
 
     def __post_init__(self):
         choose(self, "head", "own", "tied")
@@ -93,18 +93,11 @@ class MAML(Method):
         model = problem.tied_model if tied else problem.model
         if isinstance(rates, dict):
             rates = {name: rates[name] for name in model.names}
-        return self.system(
-            model,
-            problem.loss,
-            rates,
-            self.inner_steps,
-            self.first_order,
-            self.test_steps,
-            inductive,
-            ways=problem.n_way if tied else None,
-            learned_lr=self.learned_lr,
-            multi_step=self.multi_step,
-        )
+        steps = (self.inner_steps, self.first_order, self.test_steps, inductive)
+        more = (problem.n_way if tied else None, self.learned_lr, self.multi_step)
+        system = self.system or (learners.MAMLPlus if any(more) else learners.MAML)
+        more = () if system is learners.MAML else more
+        return system(model, problem.loss, rates, *steps, *more)
 
     def label(self, problem):
         name = self.name if self.inner_steps else "Pretrained"

@@ -6,6 +6,7 @@ from .baselines import NearestNeighbour, NoAdaptation, Pretrained
 from .imaml import IMAML
 from .learner import Learner
 from .maml import MAML
+from .maml_plus import MAMLPlus
 from .matching import MatchingNet
 from .meta_lstm import MetaLSTM
 from .meta_sgd import MetaSGD
@@ -19,6 +20,7 @@ __all__ = [
     "IMAML",
     "MAML",
     "Learner",
+    "MAMLPlus",
     "MatchingNet",
     "MetaLSTM",
     "MetaSGD",

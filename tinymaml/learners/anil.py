@@ -9,19 +9,19 @@ and the features stay as they are. Both are meta-learned as in MAML.
 
 from dataclasses import dataclass
 
-from .maml import MAML
+from .maml_plus import MAMLPlus
 
 
 @dataclass(frozen=True)
-class ANIL(MAML):
-    """ANIL as a learner: :class:`MAML`, with rate 0 for all but the last layer.
+class ANIL(MAMLPlus):
+    """ANIL as a learner: :class:`MAMLPlus`, with rate 0 for all but the last layer.
 
     Examples
     --------
     >>> import numpy as np, tinymaml as tm
     >>> learner = tm.learners.ANIL(tm.nn.mlp((1, 40, 40, 1)), tm.nn.mse_loss, lr=0.01)
-    >>> {n for n, lr in learner.alphas(learner.init(np.random.default_rng(0))).items() if lr}
-    {'linear3.weight', 'linear3.bias'}
+    >>> [n for n, lr in learner.alphas(learner.init(np.random.default_rng(0))).items() if lr]
+    ['linear3.weight', 'linear3.bias']
     """
 
     def alphas(self, params):

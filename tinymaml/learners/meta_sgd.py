@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine.tensor import tensor
-from .maml import LEARNED, MAML
+from .maml_plus import LEARNED, MAMLPlus
 
 
 @dataclass(frozen=True)
-class MetaSGD(MAML):
-    """Meta-SGD as a learner: :class:`MAML`, with a learned rate of each element.
+class MetaSGD(MAMLPlus):
+    """Meta-SGD as a learner: :class:`MAMLPlus`, with a learned rate of each element.
 
     Examples
     --------
