@@ -4,13 +4,17 @@ from . import maml
 from .baselines import NearestNeighbour, NoAdaptation, Pretrained
 from .learner import Learner
 from .maml import MAML
+from .mann import MANN
+from .memory_module import MemoryModule
 from .protonet import ProtoNet
 from .reptile import Reptile
 from .statistician import NeuralStatistician
 
 __all__ = [
     "MAML",
+    "MANN",
     "Learner",
+    "MemoryModule",
     "NearestNeighbour",
     "NeuralStatistician",
     "NoAdaptation",
