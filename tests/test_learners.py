@@ -26,6 +26,8 @@ LEARNERS = {
     "NearestNeighbour": learners.NearestNeighbour(nn.Linear(2, 4)),
     "ProtoNet": learners.ProtoNet(MLP),
     "ProtoNet, inductive": learners.ProtoNet(NORMALISED, inductive=True),
+    "MANN": learners.MANN(nn.Sequential(), 2, 3, hidden=5, slots=6, width=4, heads=2),
+    "MemoryModule": learners.MemoryModule(nn.Linear(2, 4), width=4),
     "Reptile": learners.Reptile(**SETTINGS, lr=0.01, steps=3, batch=4, test_steps=3),
     "Reptile, inductive": learners.Reptile(NORMALISED, nn.cross_entropy, 0.01, test_steps=2),
 }

@@ -1,6 +1,7 @@
 """Streams of images, of whose classes one learns the label of each image one step late."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -56,8 +57,8 @@ class Streams:
         rotate: bool = False,
         rounds: bool = False,
     ):
-        if views < 2:
-            raise UserError(f"views is {views}; a stream needs at least 2 images of each class")
+        if not isinstance(views, Integral) or views < 2:
+            raise UserError(f"views is {views!r}; a stream needs at least 2 images of each class")
         self.episodes = ImageEpisodes(images, n_way, 1, views - 1, rotate)
         self.rounds = rounds
 
