@@ -12,7 +12,15 @@ import pytest
 import tinymaml as tm
 from tinymaml import cli, nn
 from tinymaml.errors import UserError
-from tinymaml.experiments import EXPERIMENTS, Experiment, Schedule, from_config, launch, methods
+from tinymaml.experiments import (
+    EXPERIMENTS,
+    GROUPS,
+    Experiment,
+    Schedule,
+    from_config,
+    launch,
+    methods,
+)
 from tinymaml.experiments.classification import TrainingBatches
 from tinymaml.experiments.evaluation import score_tasks
 from tinymaml.experiments.runs import Run
@@ -317,6 +325,12 @@ def test_the_list_shows_every_experiment_and_the_papers_numbers(capsys):
         assert f"\n{name} " in said
     for number in ("0.67 / 0.38 / 0.35", "98.7 +- 0.4 %", "48.07 +- 1.75 %", "89.7 +- 1.1 %"):
         assert number in said
+    groups = {}
+    for line in said.split("\n\n")[1:-1]:
+        group, *rows = line.splitlines()
+        groups[group] = {row.split()[0] for row in rows}
+    assert set(groups) <= set(GROUPS) and set().union(*groups.values()) == set(EXPERIMENTS)
+    assert "omniglot" in groups["optimisation"] and "omniglot-protonet" in groups["metric"]
 
 
 class Zero:

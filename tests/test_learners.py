@@ -30,6 +30,11 @@ LEARNERS = {
     "MemoryModule": learners.MemoryModule(nn.Linear(2, 4), width=4),
     "Reptile": learners.Reptile(**SETTINGS, lr=0.01, steps=3, batch=4, test_steps=3),
     "Reptile, inductive": learners.Reptile(NORMALISED, nn.cross_entropy, 0.01, test_steps=2),
+    "NeuralStatistician": learners.NeuralStatistician(
+        nn.mlp((2, 5), nn.he_normal), nn.Linear(4, 2), features=5, context=3, latent=2, hidden=4
+    ),
+    "MetaLSTM": learners.MetaLSTM(NORMALISED, nn.cross_entropy, steps=3, hidden=4),
+    "MetaLSTM, inductive": learners.MetaLSTM(NORMALISED, nn.cross_entropy, 2, inductive=True),
 }
 TRAINED = [name for name in LEARNERS if name != "NearestNeighbour"]
 
@@ -107,7 +112,7 @@ def test_the_gradient_of_the_objective_is_its_derivative(name):
 
 
 @pytest.mark.parametrize("inductive", [False, True])
-@pytest.mark.parametrize("name", ["MAML", "ProtoNet", "Reptile"])
+@pytest.mark.parametrize("name", ["MAML", "ProtoNet", "Reptile", "MetaLSTM"])
 def test_by_the_statistics_of_the_support_no_query_example_sees_another(name, inductive):
     network = {"body" if name == "ProtoNet" else "model": NORMALISED}
     learner, tasks = replace(LEARNERS[name], **network, inductive=inductive), episodes()

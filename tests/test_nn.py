@@ -298,8 +298,8 @@ def test_the_networks_of_the_statistician_mirror_each_other(filters):
     rng = np.random.default_rng(0)
     encoder, decoder = tm.nn.conv9(filters), tm.nn.deconv9(5, filters)
     params = encoder.init(rng), decoder.init(rng)
-    assert encoder(params[0], np.zeros((3, 28, 28, 1))).shape == (3, 4 * 4 * 4 * filters)
-    assert decoder(params[1], np.zeros((3, 5))).shape == (3, 28, 28, 1)
+    assert encoder(params[0], tm.tensor(np.zeros((3, 28, 28, 1)))).shape == (3, 4 * 4 * 4 * filters)
+    assert decoder(params[1], tm.tensor(np.zeros((3, 5)))).shape == (3, 28, 28, 1)
     convolutions = [layer for layer in encoder.layers if isinstance(layer, tm.nn.Conv2d)]
     assert [layer.stride for layer in convolutions] == [1, 1, 2] * 3
     assert [layer.outputs // filters for layer in convolutions] == [1] * 3 + [2] * 3 + [4] * 3

@@ -61,13 +61,18 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
+    omniglot-20way-tied             20   1     0.1   1     1       8     30000      0       False
+    omniglot-statistician           -    -     -     -     -       1     45000      4       -
     miniimagenet                    5    1     0.01  5     10      4     60000      15      False
     miniimagenet-5shot              5    5     0.01  5     10      2     60000      15      False
     miniimagenet-first-order        5    1     0.01  5     10      4     60000      15      True
     miniimagenet-5shot-first-order  5    5     0.01  5     10      2     60000      15      True
+    miniimagenet-meta-lstm          5    1     -     12    12      1     75000      15      -
+    miniimagenet-5shot-meta-lstm    5    5     -     8     8       1     50000      15      -
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
+DECAYS = {"omniglot-protonet": "halving", "omniglot-20way-tied": "cosine"}
 
 
 @pytest.mark.parametrize(("name", "numbers"), [(name, numbers) for name, *numbers in NUMBERS])
@@ -78,12 +83,13 @@ def test_the_presets_are_the_papers(name, numbers):
     if name == "omniglot-reptile":
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
-        decay = "halving" if name == "omniglot-protonet" else "none"
+        decay = DECAYS.get(name, "none")
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)
     assert schedule.seed == 0
-    maml_of_mini = name.startswith("miniimagenet") and name != "miniimagenet-pretrained"
+    maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
     assert schedule.clip == (10 if maml_of_mini else 0)
-    if isinstance(preset.method, methods.MAML) and "n_way" in config:
+    assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 0)
+    if isinstance(preset.method, methods.MAML) and config.get("head") == "own":
         assert config["test_query"] == 0
         assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)
 
@@ -330,7 +336,9 @@ def read(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["omniglot", "omniglot-mlp", "omniglot-protonet", "omniglot-reptile", "miniimagenet"]
+    "name",
+    "omniglot omniglot-mlp omniglot-protonet omniglot-reptile miniimagenet "
+    "miniimagenet-meta-lstm".split(),
 )
 def test_training_validation_and_test_read_each_their_own_classes(name, read):
     one = small(name)
@@ -702,6 +710,8 @@ def test_sinusoids_are_reported_after_1_5_and_10_steps_beside_the_paper(name, pr
         ("miniimagenet-5shot", 10, 63.11),
         ("miniimagenet-first-order", 10, 48.07),
         ("miniimagenet-5shot-first-order", 10, 63.15),
+        ("miniimagenet-meta-lstm", 12, 43.44),
+        ("miniimagenet-5shot-meta-lstm", 8, 60.60),
     ],
 )
 def test_a_curve_of_images_has_the_papers_number_at_the_papers_step(
@@ -871,6 +881,8 @@ def test_a_set_keeps_its_title_when_it_is_read_again(tmp_path, monkeypatch):
         ("sinusoid-oracle", {}, "Oracle"),
         ("omniglot-protonet", {}, "ProtoNet"),
         ("omniglot-reptile", {}, "Reptile"),
+        ("omniglot-statistician", {}, "Neural statistician"),
+        ("miniimagenet-meta-lstm", {}, "Meta-learner LSTM"),
     ],
 )
 def test_a_method_is_called_what_it_is(name, settings, label):

@@ -312,7 +312,10 @@ def test_texts_of_a_run_that_no_training_writes_are_one_sentence(tmp_path):
         ("omniglot-reptile", {"train_way": 10}, "'train_way' is not a setting"),
         ("sinusoid", {"test_steps": 5}, "'test_steps' is not a setting"),
         ("omniglot-reptile", {"inner_batch": 0}, "--inner-batch is 0; give 1 or more"),
-        ("omniglot-reptile", {"decay": "none"}, "'decay' is not a setting"),
+        ("omniglot-reptile", {"optimizer": "adam"}, "'optimizer' is not a setting"),
+        ("sinusoid", {"decay": "slow"}, "--decay is 'slow'; choose none, linear, cosine or"),
+        ("omniglot", {"head": "none"}, "--head is 'none'; choose own or tied"),
+        ("sinusoid", {"head": "tied"}, "'head' is not a setting"),
     ],
 )
 def test_nonsense_settings_are_one_sentence(name, settings, sentence):

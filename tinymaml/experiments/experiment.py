@@ -106,6 +106,10 @@ class Experiment:
         if self.schedule.clip:
             limit = self.schedule.clip / self.problem.mean_scale
             gradient = {name: np.clip(g, -limit, limit) for name, g in gradient.items()}
+        if limit := self.schedule.clip_norm:
+            norm = np.sqrt(sum(np.sum(g * g) for g in gradient.values()))
+            share = limit / np.maximum(norm, limit)
+            gradient = {name: g * share for name, g in gradient.items()}
         return value, gradient
 
     def validate(self, params: dict) -> tuple[float, int]:

@@ -17,13 +17,17 @@ from ..pictures import plots
 from ..tasks import Batch, Task
 from .classification import QUERY, SUPPORT, TrainingBatches
 from .problem import Problem, Trial
-from .schedule import ABOVE_0, Schedule, check, option
+from .schedule import ABOVE_0, Schedule, check, choose, option
+
+#: What systems learn to learn by; ``tinymaml list`` shows them by group
+GROUPS = ("optimisation", "metric", "memory", "generative", "baselines")
 
 
 class Method:
     """How it is learned: a frozen dataclass, whose options are the settings of a run."""
 
     name = ""  # in tables
+    group = "optimisation"  # of GROUPS
     test_steps = 0  # of adaptation, at validation and test; for many methods an option
     without: tuple[str, ...] = ("train_way",)  # settings of a problem that have no meaning here
 
@@ -69,21 +73,41 @@ class MAML(Method):
     inner_lr: float = option(0.01, "learning rate of the inner loop: alpha")
     inner_steps: int = option(1, "gradient steps of the inner loop in training; 0: none")
     test_steps: int = option(1, "gradient steps at test")
+    head: str = option("own", "last layer at first: each class its own, or one tied for all")
+    learned_lr: bool = option(False, "learn the inner rate of each parameter at each step")
+    multi_step: bool = option(False, "descend the mean of the losses after every inner step")
 
     def __post_init__(self):
+        choose(self, "head", "own", "tied")
         check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
         check(self, "inner_steps", least=0, most=1000, what="1 or more, or 0 for no adaptation")
         check(self, "test_steps", least=1, most=100, what="1 to 100")
 
     def learner(self, problem, inductive=False):
-        settings = (self.inner_steps, self.first_order, self.test_steps, inductive)
-        rates = problem.rates(self.inner_lr)
-        return learners.MAML(problem.model, problem.loss, rates, *settings)
+        tied, rates = self.head == "tied", problem.rates(self.inner_lr)
+        model = problem.tied_model if tied else problem.model
+        if isinstance(rates, dict):
+            rates = {name: rates.get(name, 0) for name in model.names}
+        return learners.MAML(
+            model,
+            problem.loss,
+            rates,
+            self.inner_steps,
+            self.first_order,
+            self.test_steps,
+            inductive,
+            problem.n_way if tied else None,
+            self.learned_lr,
+            self.multi_step,
+        )
 
     def label(self, problem):
         if not self.inner_steps:
             return ", ".join(["Pretrained", *problem.suffix])
-        return ", ".join(["MAML", *problem.suffix, *["first order"] * self.first_order])
+        tied = self.head == "tied"
+        return ", ".join(
+            ["MAML", *problem.suffix, *["tied head"] * tied, *["first order"] * self.first_order]
+        )
 
 
 @dataclass(frozen=True)
@@ -94,6 +118,7 @@ class Pretrained(Method):
     """
 
     name = "Pretrained"
+    group = "baselines"
     test_steps = 1
 
     def learner(self, problem, inductive=False):
@@ -106,6 +131,7 @@ class Oracle(Method):
     """A network that is told which task it is, and so has nothing to learn from the support."""
 
     name = "Oracle"
+    group = "baselines"
 
     def learner(self, problem, inductive=False):
         return learners.NoAdaptation(problem.model, problem.loss)
@@ -116,6 +142,7 @@ class ProtoNet(Method):
     """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
 
     name = "ProtoNet"
+    group = "metric"
     without = ()
 
     def learner(self, problem, inductive=False):
@@ -173,6 +200,23 @@ class MemoryModule(WithMemory):
 
 
 @dataclass(frozen=True)
+class MetaLSTM(Method):
+    """Meta-learner LSTM: a learned rule of optimisation (Ravi & Larochelle 2017)."""
+
+    inner_steps: int = option(12, "updates of the learner in training")
+    test_steps: int = option(12, "updates of the learner at test")
+
+    name = "Meta-learner LSTM"
+
+    def __post_init__(self):
+        check(self, "inner_steps", "test_steps", least=1, most=100, what="1 to 100")
+
+    def learner(self, problem, inductive=False):
+        steps = self.inner_steps, self.test_steps
+        return learners.MetaLSTM(problem.model, problem.loss, *steps, inductive=inductive)
+
+
+@dataclass(frozen=True)
 class Statistician(Method):
     """Neural statistician: a variational autoencoder over sets (Edwards & Storkey 2017).
 
@@ -186,6 +230,7 @@ class Statistician(Method):
     hidden: int = option(128, "units of the hidden layers")
 
     name = "Neural statistician"
+    group = "generative"
     without = ("n_way", "k_shot")
 
     def __post_init__(self):
@@ -263,6 +308,7 @@ class Baselines(Method):
     known_images: int = 64  # whose statistics batch norm takes where nothing is fine-tuned
 
     name = "Baselines"
+    group = "baselines"
 
     def __post_init__(self):
         check(self, "test_steps", least=1, most=100, what="1 to 100")

@@ -47,6 +47,13 @@ _REPTILE = Experiment(
         validation_tasks=100,
     ),
 )
+# The order of labels cannot matter where all classes start from one vector (Ye & Chao 2022); the
+# rates, the schedule and the batch of MAML++ (Antoniou et al. 2019)
+_TIED = Experiment(
+    methods.MAML(inner_lr=0.1, head="tied", learned_lr=True),
+    Omniglot(n_way=20),
+    Schedule(steps=30_000, meta_batch=8, decay="cosine", validate_every=1000),
+)
 # Edwards & Storkey 2017: batches of 32 sets of 5 images.
 _STATISTICIAN = Experiment(
     methods.Statistician(),
@@ -66,6 +73,12 @@ _MEMORY = Experiment(
     OmniglotStreams(views=6, train_way=80, rounds=True, of_the_table=(1, 5)),
     Schedule(steps=10_000, meta_batch=1, meta_lr=3e-4, checkpoint_every=20),
 )
+# Ravi & Larochelle 2017, the authors' code: one task an iteration.
+_META_LSTM = Experiment(
+    methods.MetaLSTM(),
+    MiniImageNet(test_query=15),
+    replace(_PHOTOGRAPHS, steps=75_000, meta_batch=1, clip=0.0, clip_norm=0.25, log_every=20),
+)
 EXPERIMENTS = {
     "sinusoid": _SINUSOID,
     "sinusoid-first-order": _SINUSOID.replace(first_order=True),
@@ -82,11 +95,16 @@ EXPERIMENTS = {
     "omniglot-reptile": _REPTILE,
     "omniglot-mann": _MANN,
     "omniglot-memory-module": _MEMORY,
+    "omniglot-20way-tied": _TIED,
     "omniglot-statistician": _STATISTICIAN,
     "miniimagenet": _MINI,
     "miniimagenet-5shot": _MINI.replace(k_shot=5, meta_batch=2),
     "miniimagenet-first-order": _MINI.replace(first_order=True),
     "miniimagenet-5shot-first-order": _MINI.replace(k_shot=5, meta_batch=2, first_order=True),
+    "miniimagenet-meta-lstm": _META_LSTM,
+    "miniimagenet-5shot-meta-lstm": _META_LSTM.replace(
+        k_shot=5, inner_steps=8, test_steps=8, steps=50_000
+    ),
     "miniimagenet-pretrained": Experiment(
         methods.Baselines(),
         AllClasses(),

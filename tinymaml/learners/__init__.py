@@ -6,6 +6,7 @@ from .learner import Learner
 from .maml import MAML
 from .mann import MANN
 from .memory_module import MemoryModule
+from .meta_lstm import MetaLSTM
 from .protonet import ProtoNet
 from .reptile import Reptile
 from .statistician import NeuralStatistician
@@ -15,6 +16,7 @@ __all__ = [
     "MANN",
     "Learner",
     "MemoryModule",
+    "MetaLSTM",
     "NearestNeighbour",
     "NeuralStatistician",
     "NoAdaptation",

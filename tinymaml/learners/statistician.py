@@ -140,8 +140,8 @@ class NeuralStatistician(Learner):
     def predict(self, params, support, x):
         fixed = self._statistics(params, support.x) if self.inductive else {}
         sets = self._contexts(params, support.x, _members(support.y))
-        alone = np.broadcast_to(np.eye(x.shape[1], like=x) > 0, (len(x), *x.shape[1:2] * 2))
-        each = self._contexts(params | fixed, x, alone)
+        alone = np.broadcast_to(np.arange(x.shape[1], like=support.y), x.shape[:2])
+        each = self._contexts(params | fixed, x, _members(alone))
         return -kl([part[..., :, None, :] for part in each], [p[..., None, :, :] for p in sets])
 
     def samples(self, params: Params, sets: Batch, noise: Array) -> Tensor:

@@ -72,6 +72,8 @@ class Linear(Layer):
     inputs, outputs : int
     weight_init : function
         Of (rng, shape). The bias starts at 0.
+    bias : bool
+        Whether there is one.
 
     Examples
     --------
@@ -82,14 +84,20 @@ class Linear(Layer):
     (['weight', 'bias'], (5, 2))
     """
 
-    names = ("weight", "bias")
-
-    def __init__(self, inputs: int, outputs: int, weight_init: Initialiser = glorot_uniform):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        weight_init: Initialiser = glorot_uniform,
+        bias: bool = True,
+    ):
         self.inputs, self.outputs, self.weight_init = inputs, outputs, weight_init
+        self.names = ("weight", "bias") if bias else ("weight",)
 
     def draw(self, rng):
-        shape = (self.inputs, self.outputs)
-        return {"weight": self.weight_init(rng, shape), "bias": np.zeros(self.outputs)}
+        weight = self.weight_init(rng, (self.inputs, self.outputs))
+        drawn = {"weight": weight, "bias": np.zeros(self.outputs)}
+        return {name: drawn[name] for name in self.names}
 
     def __call__(self, params, x):
         if x.ndim < 2 or x.shape[-1] != self.inputs:
@@ -97,7 +105,8 @@ class Linear(Layer):
                 f"Linear({self.inputs}, {self.outputs}) takes (..., n, {self.inputs}), "
                 f"but the input has shape {x.shape}"
             )
-        return linear(x, params["weight"], params["bias"])
+        weight = params["weight"]
+        return linear(x, weight, params["bias"]) if "bias" in self.names else x @ weight
 
 
 class Conv2d(Layer):
