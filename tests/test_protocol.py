@@ -61,6 +61,8 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
+    omniglot-mann                   5    -     -     -     -       16    100000    -       -
+    omniglot-memory-module          5    -     -     -     -       1     10000     -       -
     omniglot-20way-tied             20   1     0.1   1     1       8     30000      0       False
     omniglot-statistician           -    -     -     -     -       1     45000      4       -
     miniimagenet                    5    1     0.01  5     10      4     60000      15      False
@@ -84,7 +86,8 @@ def test_the_presets_are_the_papers(name, numbers):
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
         decay = DECAYS.get(name, "none")
-        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)
+        rate = 3e-4 if name == "omniglot-memory-module" else 1e-3
+        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", rate, decay)
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
     assert schedule.clip == (10 if maml_of_mini else 0)
@@ -105,6 +108,10 @@ def test_every_preset_is_in_the_table_of_numbers():
     protonet, reptile = (EXPERIMENTS[f"omniglot-{name}"] for name in ("protonet", "reptile"))
     assert (protonet.problem.train_way, reptile.problem.train_way) == (60, 0)
     assert reptile.method.inner_batch == 10
+    mann, module = (EXPERIMENTS[f"omniglot-{name}"].problem for name in ("mann", "memory-module"))
+    assert (mann.views, mann.train_way, mann.rounds, mann.of_the_table) == (10, 0, False, (1, 4))
+    assert (module.views, module.train_way, module.rounds) == (6, 80, True)
+    assert module.of_the_table == (1, 5)
 
 
 RATES = (0.5, 0.1, 0.01, 0.001)
@@ -882,6 +889,8 @@ def test_a_set_keeps_its_title_when_it_is_read_again(tmp_path, monkeypatch):
         ("omniglot-protonet", {}, "ProtoNet"),
         ("omniglot-reptile", {}, "Reptile"),
         ("omniglot-statistician", {}, "Neural statistician"),
+        ("omniglot-mann", {}, "MANN, no conv"),
+        ("omniglot-memory-module", {}, "Memory module"),
         ("miniimagenet-meta-lstm", {}, "Meta-learner LSTM"),
     ],
 )

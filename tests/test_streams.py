@@ -1,10 +1,17 @@
 """Streams of images: what is shown when, what is known when, and how a stream is scored."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import tinymaml as tm
 from tinymaml.errors import UserError
+from tinymaml.experiments import EXPERIMENTS, Omniglot, Schedule, from_config, problem
+from tinymaml.experiments.evaluation import score_tasks
+from tinymaml.experiments.runs import Run
 from tinymaml.experiments.streams import OmniglotStreams
+from tinymaml.experiments.training import train
 from tinymaml.tasks import Streams
 from tinymaml.tasks.streams import earlier_views, late
 
@@ -58,13 +65,23 @@ def test_in_rounds_each_class_is_shown_once_before_any_is_shown_twice():
     assert (np.sort(free[:, :5]) == np.arange(5)).all(1).mean() < 0.15  # 4^5 / C(20, 5) = 0.066
 
 
-def test_labels_and_the_order_say_nothing_about_a_class():
-    """Each of 12 classes has each of 3 labels, at each of 6 steps, equally often."""
-    tasks, classes, _ = drawn(n=6000, n_way=3, views=2)
+def told(classes, y):
+    """How far the counts of 12 classes with 3 labels at 6 steps are from equal ones.
+
+    Of 6000 streams 167 are expected, with a standard deviation of 13.
+    """
     counts = np.zeros((12, 3, 6))
-    np.add.at(counts, (classes, tasks.query.y, np.arange(6)), 1)
-    expected = 6000 / 12 / 3  # a standard deviation of 13
-    assert np.abs(counts - expected).max() < 60
+    np.add.at(counts, (classes, y, np.arange(6)), 1)
+    return np.abs(counts - 6000 / 12 / 3).max()
+
+
+def test_labels_and_the_order_say_nothing_about_a_class():
+    tasks, classes, _ = drawn(n=6000, n_way=3, views=2)
+    assert told(classes, tasks.query.y) < 60
+    # of what would say something, this notices each
+    assert told(classes, np.sort(tasks.query.y)) > 60  # labels in order
+    ranks = (classes[:, None] < classes[:, :, None]).sum(-1) // 2  # labels by the number of a class
+    assert told(classes, ranks) > 60
 
 
 def test_a_class_is_turned_by_one_angle_in_a_stream():
@@ -110,3 +127,158 @@ def test_a_stream_is_scored_by_the_number_of_earlier_views():
     np.testing.assert_array_equal(problem.score(logits, y), [[0.5, 1.0], [0.5, 0.5]])
     logits[1, 0, 0] = np.inf
     np.testing.assert_array_equal(problem.score(logits, y), [[0.5, 1.0], [np.nan, np.nan]])
+
+
+# Experiments on streams
+
+
+def photographs(seed=0):
+    """Images of each split, which the first pixel tells."""
+    rng, splits = np.random.default_rng(seed), {}
+    for colour, split in ((40, "train"), (120, "val"), (200, "test")):
+        splits[split] = rng.integers(0, 256, (6, 20, 28, 28, 1), np.uint8)
+        for i, j in ((0, 0), (0, -1), (-1, 0), (-1, -1)):  # stays there if turned
+            splits[split][:, :, i, j] = colour
+    return splits
+
+
+def small(name, **settings):
+    often = {"log_every": 2, "checkpoint_every": 2, "validate_every": 2, "validation_tasks": 3}
+    found = EXPERIMENTS[name].replace(meta_batch=2, **often, **settings)
+    if name == "omniglot-memory-module":
+        found = found.replace(filters=2, width=8, train_way=6)
+    return replace(found, problem=found.problem.with_images(photographs()))
+
+
+def contents(run):
+    with np.load(run / "checkpoint.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+both = pytest.mark.parametrize("name", ["omniglot-mann", "omniglot-memory-module"])
+
+
+@both
+def test_a_resumed_run_equals_one_without_a_break_bit_for_bit(name, tmp_path):
+    """Streams, dropout and memories included."""
+    runs = [Run(tmp_path / part) for part in ("whole", "parts")]
+    for run in runs:
+        run.start({"experiment": name, "settings": small(name, steps=4).config()})
+    train(small(name, steps=4, views=3), runs[0], progress=False)
+    train(small(name, steps=2, views=3), runs[1], progress=False)
+    train(small(name, steps=4, views=3), runs[1], resume=True, progress=False)
+    whole, parts = map(contents, runs)
+    assert whole.keys() == parts.keys()
+    for key, array in whole.items():
+        np.testing.assert_array_equal(parts[key], array)
+    rows = [run.read_metrics() for run in runs]
+    for of in rows:
+        for row in of:
+            del row["seconds"]
+    assert rows[0] == rows[1] and rows[0][0]["validation"] is not None
+
+
+@both
+def test_training_validation_and_test_read_each_their_own_classes(name, monkeypatch):
+    one, read = small(name, views=2), []
+
+    def colour(x):
+        (found,) = set(np.rint(np.asarray(x)[..., 0, 0, 0] * 255).astype(int).ravel().tolist())
+        return {40: "train", 120: "val", 200: "test"}[found]
+
+    def watched(learner, params, blocks, score, **options):
+        blocks = list(blocks)
+        for tasks in blocks:
+            assert colour(tasks.support.x) == colour(tasks.query.x)
+            read.append((type(learner).__name__, colour(tasks.query.x)))
+        return score_tasks(learner, params, blocks, score, **options)
+
+    monkeypatch.setattr(problem, "score_tasks", watched)
+    tasks = one.training_tasks(1)
+    assert colour(tasks.support.x) == colour(tasks.query.x) == "train"
+    params = one.init()
+    one.validate(params)
+    one.test(params, 3)
+    learner = type(one.learner).__name__
+    streams = [("OnStreams", "test")] * 2
+    assert read == [("OnStreams", "val"), *streams, *[(learner, "test")] * 2]
+
+
+@both
+def test_the_test_has_streams_by_earlier_views_and_then_episodes(name):
+    one = small(name, n_way=3)
+    params, views = one.init(), one.problem.views
+    results = one.test(params, 8)
+    label, five = one.label, one.problem.of_the_table[1]
+    found = [(row["method"], row["setting"], row["steps"]) for row in results["rows"]]
+    assert found == [
+        (label, "3-way 1-shot", 1),
+        (label, "3-way 5-shot", five),
+        (f"{label}, episodes", "3-way 1-shot", 0),
+        (f"{label}, episodes", "3-way 5-shot", 0),
+    ]
+    curve = results["curves"]["3-way"]
+    assert len(curve["mean"]) == views and results["axis"] == "earlier views"
+    tasks = one.problem.tasks("test").sample(Schedule().rng("test"), 8)
+    said = one.learner.stream(params, *tasks.support).numpy().argmax(-1)
+    right, before = said == tasks.query.y, earlier_views(tasks.query.y)
+    for k in range(views):
+        assert curve["mean"][k] == pytest.approx(right[before == k].mean())
+    assert [row["mean"] for row in results["rows"][:2]] == [curve["mean"][k] for k in (1, five)]
+    episodes = Omniglot(n_way=3, k_shot=5, images=one.problem.images).tasks("test")
+    support, query = episodes.sample(Schedule().rng("test"), 8)
+    said = one.learner.predict(params, support, query.x).numpy().argmax(-1)
+    assert results["rows"][3]["mean"] == pytest.approx((said == query.y).mean())
+    tasks = one.problem.tasks("val").sample(Schedule().rng("val"), 3)
+    said = one.learner.stream(params, *tasks.support).numpy().argmax(-1)
+    right, before = said == tasks.query.y, earlier_views(tasks.query.y)
+    assert one.validate(params)[0] == pytest.approx(right[before == 1].mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        (
+            "omniglot-mann",
+            {0: 0.364, 1: 0.828, 2: 0.91, 3: 0.926, 4: 0.949, 9: 0.981},
+        ),
+        ("omniglot-memory-module", {1: 0.984, 5: 0.996}),
+    ],
+)
+def test_a_curve_has_the_papers_numbers_by_earlier_views(name, printed):
+    one = EXPERIMENTS[name]
+    (found,) = one.problem.paper_values(one.method).values()
+    assert found == {k: pytest.approx(value) for k, value in printed.items()}
+    assert one.problem.printed(one.label) == {"MANN, no conv": "82.8 %"}.get(one.label, "98.4 %")
+    other = one.replace(n_way=20, **({} if name == "omniglot-mann" else {"split": "lake"}))
+    assert other.problem.paper_values(other.method) == {"20-way": {}}
+
+
+@both
+def test_a_network_that_is_not_finite_has_no_accuracy(name):
+    one = small(name, views=3)
+    params = {n: tm.tensor(p.data * np.nan) for n, p in one.init().items()}
+    assert one.validate(params)[1] == 3
+    for row in one.test(params, 3)["rows"]:
+        assert row["diverged"] == 3 and np.isnan(row["mean"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"views": 1}, "--views is 1; give 2 or more"),
+        ({"views": 21}, "--views is 21; give 2 or more, at most 20"),
+        ({"train_way": 5}, "'train_way' is not a setting of the experiment omniglot-mann"),
+        ({"views": 2.5}, "the setting views is 2.5, but int is needed"),
+    ],
+)
+def test_bad_settings_are_one_sentence(settings, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        from_config("omniglot-mann", settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_that_cannot_fill_a_stream_are_named():
+    few = dict.fromkeys(("train", "val", "test"), np.zeros((6, 4, 28, 28, 1), np.uint8))
+    with pytest.raises(UserError, match=r"'train' classes .* --views 10: .* has 4"):
+        OmniglotStreams().with_images(few)

@@ -152,6 +152,8 @@ class ProtoNet(Method):
 class WithMemory(Method):
     """A learner with a memory, trained on streams; it is validated after one view of a class."""
 
+    group = "memory"
+
     def validation(self, problem, params, schedule):
         return next(problem.trials(self, params))._replace(steps=range(2))
 

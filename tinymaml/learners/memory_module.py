@@ -28,7 +28,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..engine.backend import to_numpy
 from ..engine.op import op
 from ..engine.ops import relu
 from ..engine.tensor import Tensor, tensor
@@ -173,7 +172,7 @@ class MemoryModule(Learner):
     def prepare(self, tasks, rng, step):
         """Draw which elements of each embedding dropout keeps, and their factor."""
         ones = np.ones((*tasks.query.y.shape, self.width), np.float32)
-        return Prepared(*tasks, {"kept": to_numpy(dropout(ones, self.rate, rng))})
+        return Prepared(*tasks, {"kept": dropout(ones, self.rate, rng)})
 
     def objective(self, params, tasks):
         """Return the loss of the query as a stream.

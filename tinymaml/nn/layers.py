@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import ops
-from ..engine.backend import asarray
 from ..engine.ops.linalg import linear
 from ..engine.ops.shape import reshape
 from ..engine.tensor import Tensor, raw, tensor
@@ -439,4 +438,4 @@ def dropout(x: Tensor, rate: float, rng: np.random.Generator) -> Tensor:
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate is {rate}; give a number from 0 to below 1")
     kept = np.where(rng.random(x.shape) < rate, 0, 1 / (1 - rate)).astype(x.dtype)
-    return x * asarray(kept)
+    return x * np.asarray(kept, like=raw(x))
