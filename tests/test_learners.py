@@ -38,6 +38,8 @@ LEARNERS = {
     "MAML, tied": learners.MAMLPlus(TIED, nn.cross_entropy, 0.1, 2, ways=3, learned_lr=True),
     "MAML, multi-step": learners.MAMLPlus(**SETTINGS, lr=0.1, steps=2, multi_step=True),
     "IMAML": learners.IMAML(**SETTINGS, lr=0.1, steps=3),
+    "MANN": learners.MANN(nn.Sequential(), 2, 3, hidden=5, slots=6, width=4, heads=2),
+    "MemoryModule": learners.MemoryModule(nn.Linear(2, 4), width=4),
     "Reptile": learners.Reptile(**SETTINGS, lr=0.01, steps=3, batch=4, test_steps=3),
     "Reptile, inductive": learners.Reptile(NORMALISED, nn.cross_entropy, 0.01, test_steps=2),
     "NeuralStatistician": learners.NeuralStatistician(

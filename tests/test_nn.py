@@ -158,6 +158,15 @@ def test_max_pool_of_windows_with_more_than_256_elements():
     np.testing.assert_array_equal(gradient, image)
 
 
+def test_a_smaller_image_has_the_means_of_what_its_pixels_cover():
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 9, 2))
+    fine = np.repeat(np.repeat(x, 4, -3), 4, -2)  # 24 x 36, of which 4 x 4 have 6 x 9 each
+    expected = fine.reshape(2, 3, 4, 6, 4, 9, 2).mean((3, 5))
+    np.testing.assert_allclose(tm.nn.Resize(4)({}, tm.tensor(x)).numpy(), expected, rtol=1e-12)
+    tm.gradcheck(lambda x: tm.nn.Resize(4)({}, x), tm.tensor(x[0, :1]))
+    assert tm.nn.Resize(4)({}, tm.tensor(x.astype(np.float32))).dtype == np.float32
+
+
 @pytest.mark.parametrize(("lead", "n"), [((0,), 4), ((), 0), ((2,), 0), ((0,), 0), ((2, 0), 3)])
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a loss over no examples is NaN, as np.mean

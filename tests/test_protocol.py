@@ -61,6 +61,8 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
+    omniglot-mann                   5    -     -     -     -       16    100000    -       -
+    omniglot-memory-module          5    -     -     -     -       1     10000     -       -
     omniglot-20way-tied             20   1     0.1   1     1       8     12000      0       False
     omniglot-20way-anil             20   1     0.1   5     5       16    60000      0       False
     omniglot-meta-sgd               5    1     0.1   1     1       32    60000      0       False
@@ -79,6 +81,11 @@ NUMBERS = """
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
+RATES_OF = {
+    "omniglot-siamese-koch": 6e-5,
+    "omniglot-memory-module": 3e-4,
+    "miniimagenet-matching": 1e-4,
+}
 DECAYS = dict.fromkeys([f"omniglot-{n}" for n in ("protonet", "matching", "siamese")], "halving")
 DECAYS["omniglot-20way-tied"] = "cosine"
 
@@ -92,7 +99,7 @@ def test_the_presets_are_the_papers(name, numbers):
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
         decay = DECAYS.get(name, "none")
-        rate = {"omniglot-siamese-koch": 6e-5, "miniimagenet-matching": 1e-4}.get(name, 1e-3)
+        rate = RATES_OF.get(name, 1e-3)
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", rate, decay)
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
@@ -114,6 +121,10 @@ def test_every_preset_is_in_the_table_of_numbers():
     protonet, reptile = (EXPERIMENTS[f"omniglot-{name}"] for name in ("protonet", "reptile"))
     assert (protonet.problem.train_way, reptile.problem.train_way) == (60, 0)
     assert reptile.method.inner_batch == 10
+    mann, module = (EXPERIMENTS[f"omniglot-{name}"].problem for name in ("mann", "memory-module"))
+    assert (mann.views, mann.train_way, mann.rounds, mann.of_the_table) == (10, 0, False, (1, 4))
+    assert (module.views, module.train_way, module.rounds) == (6, 80, True)
+    assert module.of_the_table == (1, 5)
 
 
 RATES = (0.5, 0.1, 0.01, 0.001)
@@ -969,6 +980,8 @@ def test_a_set_keeps_its_title_when_it_is_read_again(tmp_path, monkeypatch):
         ("omniglot-protonet", {}, "ProtoNet"),
         ("omniglot-reptile", {}, "Reptile"),
         ("omniglot-statistician", {}, "Neural statistician"),
+        ("omniglot-mann", {}, "MANN, no conv"),
+        ("omniglot-memory-module", {}, "Memory module"),
         ("miniimagenet-meta-lstm", {}, "Meta-learner LSTM"),
     ],
 )

@@ -145,12 +145,16 @@ class Classification(Problem):
             try:
                 found.tasks(split)
             except UserError as error:
-                queries = flag("n_query" if split == "train" else "test_query")
+                needed = self.images_needed(split)
                 raise UserError(
-                    f"the {split!r} classes do not suffice for --k-shot {self.k_shot} and "
-                    f"{queries} {self.queries(split)}: {error}"
+                    f"the {split!r} classes do not suffice for {needed}: {error}"
                 ) from None
         return found
+
+    def images_needed(self, split: str) -> str:
+        """Return the options that say how many images of a class a task has."""
+        queries = flag("n_query" if split == "train" else "test_query")
+        return f"--k-shot {self.k_shot} and {queries} {self.queries(split)}"
 
     def printed(self, method: str) -> str:
         """Return the paper's result as text."""

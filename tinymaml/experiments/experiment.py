@@ -131,11 +131,12 @@ class Experiment:
                 curve = trial.score("test", self.schedule.rng("test"), n, bar)
                 rows += [_row(trial, curve, step) for step in trial.rows]
                 if trial.curve:
-                    curves[trial.problem.setting] = curve
+                    curves[trial.problem.curve_label] = curve
         own = rows[: len(rows) - len(below)]
         return {
             "protocol": self.method.protocol(self.problem, trials, own, n_tasks, self.schedule),
             "metric": self.problem.metric,
+            "axis": self.problem.axis,
             "curves": curves,
             "paper": self.problem.paper_values(self.method) if curves else {},
             "rows": rows,
@@ -149,7 +150,8 @@ class Experiment:
             plots.save(drawn[-1], lambda axes: plots.learning_curve(rows, metric, ax=axes[0]))
         if curves := {k: c for k, c in results["curves"].items() if len(c["mean"]) > 1}:
             drawn.append(run / "adaptation.png")
-            draw = lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0])
+            labels = metric, results["paper"], self.problem.axis
+            draw = lambda axes: plots.adaptation_curve(curves, *labels, ax=axes[0])
             plots.save(drawn[-1], draw)
         drawn += self.problem.figures(run, self.method, params, self.schedule.rng)
         return drawn + self.method.figures(run, self.problem, params, self.schedule.rng)

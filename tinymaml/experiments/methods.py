@@ -227,6 +227,58 @@ class MatchingNet(MetricMethod):
         return learners.MatchingNet(problem.body, **settings, **self.ways_of(problem))
 
 
+class WithMemory(Method):
+    """A learner with a memory, trained on streams; it is validated after one view of a class."""
+
+    group = "memory"
+
+    def validation(self, problem, params, schedule):
+        return next(problem.trials(self, params))._replace(steps=range(2))
+
+
+@dataclass(frozen=True)
+class MANN(WithMemory):
+    """A memory-augmented neural network (Santoro et al. 2016), without convolution."""
+
+    name = "MANN"
+
+    def learner(self, problem, inductive=False):
+        body = nn.Sequential(nn.Resize(20), nn.Flatten())
+        return learners.MANN(body, 20 * 20, problem.n_way)
+
+    def label(self, problem):
+        return f"{self.name}, no conv"
+
+
+@dataclass(frozen=True)
+class MemoryModule(WithMemory):
+    """The memory module (Kaiser et al. 2017), on four convolutions without batch norm.
+
+    The paper's network has 64 filters, and 128 after the first pooling; its vectors have 256
+    elements.
+    """
+
+    filters: int = option(
+        32, "filters of the first two convolutions, the others have twice as many"
+    )
+    width: int = option(128, "elements of the vectors that are compared")
+
+    name = "Memory module"
+    without = ()
+
+    def __post_init__(self):
+        check(self, "filters", "width", least=1, most=10_000, what="1 or more")
+
+    def learner(self, problem, inductive=False):
+        layers, channels = [], 1
+        for filters in (self.filters, 2 * self.filters):
+            layers += [nn.Conv2d(channels, filters, 3), nn.ReLU()]
+            layers += [nn.Conv2d(filters, filters, 3), nn.ReLU(), nn.MaxPool2d(2)]
+            channels = filters
+        body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(7 * 7 * channels, self.width))
+        return learners.MemoryModule(body, self.width)
+
+
 @dataclass(frozen=True)
 class MetaLSTM(Method):
     """Meta-learner LSTM: a learned rule of optimisation (Ravi & Larochelle 2017)."""

@@ -8,6 +8,7 @@ from .classification import AllClasses, MiniImageNet, Omniglot, OmniglotMLP
 from .experiment import Experiment
 from .schedule import Schedule
 from .sinusoid import InformedSinusoids, Sinusoids
+from .streams import OmniglotStreams
 
 # Finn et al. 2017, A.1, and the authors' code for the 5-shot batches of MiniImageNet.
 _WAVES = Schedule(
@@ -85,6 +86,19 @@ _STATISTICIAN = Experiment(
     Omniglot(train_way=32, n_query=4),
     Schedule(steps=45_000, meta_batch=1, log_every=50, validate_every=1000),
 )
+# Santoro et al. 2016, as public code trains it: 16 streams of 50 steps, Adam.
+_MANN = Experiment(
+    methods.MANN(),
+    OmniglotStreams(),
+    Schedule(steps=100_000, meta_batch=16, log_every=100, validate_every=1000),
+)
+# Kaiser et al. 2017, the authors' code: 16 streams of 5 classes that share a memory, which is one
+# stream of 80 classes, and a step size of 1e-4 with another epsilon of Adam.
+_MEMORY = Experiment(
+    methods.MemoryModule(),
+    OmniglotStreams(views=6, train_way=80, rounds=True, of_the_table=(1, 5)),
+    Schedule(steps=10_000, meta_batch=1, meta_lr=3e-4, checkpoint_every=20),
+)
 # Ravi & Larochelle 2017, the authors' code: one task an iteration.
 _META_LSTM = Experiment(
     methods.MetaLSTM(),
@@ -105,6 +119,8 @@ EXPERIMENTS = {
     "omniglot-mlp-5shot": _MLP.replace(k_shot=5),
     "omniglot-protonet": _PROTONET,
     "omniglot-reptile": _REPTILE,
+    "omniglot-mann": _MANN,
+    "omniglot-memory-module": _MEMORY,
     "omniglot-20way-tied": _TIED,
     "omniglot-20way-anil": _ANIL,
     "omniglot-meta-sgd": _META_SGD,

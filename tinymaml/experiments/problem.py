@@ -73,6 +73,7 @@ class Problem:
 
     needs_data = False
     metric = ""
+    axis = "gradient steps"  # of the curves of a test
     suffix = ()  # of the method's name in tables
     without: tuple[str, ...] = ()  # settings of a method that have no meaning here
     chunk: int | None = None  # tasks taken at once in training, all by default
@@ -80,6 +81,11 @@ class Problem:
     block = 100  # tasks of a test in memory at once; which tasks are drawn depends on it
     worst = float("inf")  # a score above it, or one that is not a number, counts as diverged
     mean_scale = 1.0  # the authors' summed loss in units of our mean loss
+
+    @property
+    def curve_label(self) -> str:
+        """What a curve of a test is of."""
+        return self.setting
 
     @property
     def flat_model(self):

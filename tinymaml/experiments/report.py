@@ -311,7 +311,7 @@ def _section(entry, out):
         what = "Mean squared error" if entry.results["metric"] == "MSE" else "Accuracy in per cent"
         scores = zip_longest(*map(entry.curve, curves), fillvalue="—")
         rows = [(str(steps), *row) for steps, row in enumerate(scores)]
-        head = ["gradient steps", *map(_text, curves)]
+        head = [entry.results.get("axis", "gradient steps"), *map(_text, curves)]
         blocks.append(_table(f"{what} on test tasks", head, rows))
     for run in entry.runs:
         for path in sorted(filter(Path.is_file, run["run"].path.glob("*.png"))):

@@ -72,7 +72,7 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
 def _curves(problem, results) -> Iterator[list[str]]:
     last = max(len(curve["mean"]) for curve in results["curves"].values()) - 1
     steps = range(last + 1) if last <= 10 else [i for i in SHOWN if i < last] + [last]
-    yield ["steps", *map(str, steps)]
+    yield [problem.axis.removeprefix("gradient "), *map(str, steps)]
     for label, curve in results["curves"].items():
         scores = zip(*[curve[key] for key in ("mean", "ci95", "diverged")])
         column = [problem.result(*score) for score in scores]

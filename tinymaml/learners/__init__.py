@@ -7,7 +7,9 @@ from .imaml import IMAML
 from .learner import Learner
 from .maml import MAML
 from .maml_plus import MAMLPlus
+from .mann import MANN
 from .matching import MatchingNet
+from .memory_module import MemoryModule
 from .meta_lstm import MetaLSTM
 from .meta_sgd import MetaSGD
 from .protonet import ProtoNet
@@ -19,9 +21,11 @@ __all__ = [
     "ANIL",
     "IMAML",
     "MAML",
+    "MANN",
     "Learner",
     "MAMLPlus",
     "MatchingNet",
+    "MemoryModule",
     "MetaLSTM",
     "MetaSGD",
     "NearestNeighbour",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..engine.ops import cross_entropy
-from ..engine.ops.loss import one_hot
+from ..engine.ops.loss import check_range, one_hot
 from ..engine.tensor import Tensor
 from ..nn import Layer
 from ..tasks import Batch, Prepared, Task
@@ -130,7 +130,9 @@ class MetricLearner(Learner):
 
     def _scores(self, params, support, x, n_way):
         known, query = self.embed(params, support.x, x)
-        members = one_hot(support.y, classes=n_way or int(support.y.max()) + 1)
+        n_way = n_way or int(support.y.max()) + 1
+        check_range("the support", support.y, n_way, "classes")
+        members = one_hot(support.y, classes=n_way)
         said = self.scores(params, known, query, members)
         return np.where(members.any(-2)[..., None, :], said, LEAST)
 

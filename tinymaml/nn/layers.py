@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import ops
-from ..engine.backend import asarray
 from ..engine.ops.linalg import linear
 from ..engine.ops.shape import reshape
 from ..engine.tensor import Tensor, raw, tensor
@@ -262,6 +261,33 @@ class SpatialMean(Layer):
         return x.mean(axis=(-3, -2))
 
 
+class Resize(Layer):
+    """Make images smaller, each pixel the mean of what it covers: ``(n,h,w,c)->(n,size,size,c)``.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> x = np.array([[0.0, 3.0, 6.0]] * 3)
+    >>> tm.nn.Resize(2)({}, x[None, :, :, None])[0, :, :, 0]
+    array([[1., 5.],
+           [1., 5.]])
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, params, x):
+        rows, columns = (self._shares(raw(x), n) for n in x.shape[-3:-1])
+        return np.einsum("ph,...hwc,qw->...pqc", rows, x, columns)
+
+    def _shares(self, x, n):
+        """Return by how much each of n pixels makes up each of the new ones: (size, n)."""
+        pixels = np.arange(n, like=x)
+        edges = np.arange(self.size + 1, like=x)[:, None] * (n / self.size)
+        shared = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+        return (np.maximum(shared, 0) * (self.size / n)).astype(x.dtype)
+
+
 class Flatten(Layer):
     """All features of an image in one axis: ``(n,h,w,c)->(n,h*w*c)``."""
 
@@ -435,4 +461,4 @@ def dropout(x: Tensor, rate: float, rng: np.random.Generator) -> Tensor:
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: the rate is {rate}; give a number from 0 to below 1")
     kept = np.where(rng.random(x.shape) < rate, 0, 1 / (1 - rate)).astype(x.dtype)
-    return x * asarray(kept)
+    return x * np.asarray(kept, like=raw(x))

@@ -66,7 +66,11 @@ def learning_curve(rows: list[dict], metric: str, ax: Axes = None) -> Axes:
 
 
 def adaptation_curve(
-    summaries: dict, metric: str, paper: dict | None = None, ax: Axes = None
+    summaries: dict,
+    metric: str,
+    paper: dict | None = None,
+    axis: str = "gradient steps",
+    ax: Axes = None,
 ) -> Axes:
     """Draw a metric on test tasks over gradient steps, with its 95 % interval.
 
@@ -78,6 +82,8 @@ def adaptation_curve(
     metric : str
     paper : dict of str to dict, optional
         By the label of a curve, the paper's values by the number of steps, as ``paper`` there.
+    axis : str
+        What is counted along the curve.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
@@ -89,10 +95,10 @@ def adaptation_curve(
         ax.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
     for label, values in (paper or {}).items():
         if values:
-            label = f"Finn et al. 2017, {label}"
+            label = f"paper, {label}"
             points = [(int(step), value) for step, value in values.items()]  # JSON's keys are texts
             ax.plot(*zip(*points), "x", color="black", ms=8, mew=2, label=label, zorder=5)
-    ax.set(xlabel="gradient steps at test", ylabel=metric)
+    ax.set(xlabel=f"{axis} at test", ylabel=metric)
     if metric != "accuracy":
         ax.set_ylim(0, None)
     ax.legend(frameon=False)

@@ -3,5 +3,14 @@
 from .episode import Batch, Prepared, Task
 from .images import ImageEpisodes, read_images
 from .sinusoid import SinusoidTasks
+from .streams import Streams
 
-__all__ = ["Batch", "ImageEpisodes", "Prepared", "SinusoidTasks", "Task", "read_images"]
+__all__ = [
+    "Batch",
+    "ImageEpisodes",
+    "Prepared",
+    "SinusoidTasks",
+    "Streams",
+    "Task",
+    "read_images",
+]
