@@ -7,6 +7,7 @@ import pytest
 
 import tinymaml as tm
 from tinymaml import learners, nn
+from tinymaml.engine.ops.loss import one_hot
 from tinymaml.experiments import EXPERIMENTS, Schedule
 from tinymaml.experiments.evaluation import score_tasks
 from tinymaml.experiments.methods import PixelMeans
@@ -24,6 +25,8 @@ LEARNERS = {
     "Pretrained": learners.Pretrained(**SETTINGS, lr=0.1, test_steps=2),
     "NoAdaptation": learners.NoAdaptation(**SETTINGS),
     "NearestNeighbour": learners.NearestNeighbour(nn.Linear(2, 4)),
+    "MatchingNet": learners.MatchingNet(MLP),
+    "MatchingNet, inductive": learners.MatchingNet(NORMALISED, inductive=True),
     "ProtoNet": learners.ProtoNet(MLP),
     "ProtoNet, inductive": learners.ProtoNet(NORMALISED, inductive=True),
     "Reptile": learners.Reptile(**SETTINGS, lr=0.01, steps=3, batch=4, test_steps=3),
@@ -252,7 +255,7 @@ def test_a_protonet_by_hand():
     known, x = (tm.tensor([v]).data for v in vectors)
     support = Batch(known, tm.tensor([[0, 1, 1]]).data)
     learner = learners.ProtoNet(nn.Sequential())
-    means = host(class_means(support.x, support.y))
+    means = host(class_means(support.x, one_hot(support.y, classes=2)))
     np.testing.assert_array_equal(means, [[[0, 0], [2, 1]]])
     said = host(learner.predict({}, support, x))
     np.testing.assert_array_equal(said, [[[0, -5], [-5, 0], [-10, -5], [-1.25, -9.25]]])

@@ -458,8 +458,8 @@ def test_systems_are_drawn_together_over_their_time_and_their_costs_stand_in_one
     costs = page.table("Omniglot: what each system costs")
     assert costs.keys() == {"maml, again", "protonet", "many"}
     assert costs["protonet"] == {
-        "method": "ProtoNet",
-        "setting": "5-way 1-shot",
+        "experiment": "omniglot-protonet --steps 2000",
+        "validated on": "5-way 1-shot",
         "parameters": "111,424",
         "training": "2,000 of 20,000 iterations",
         "time (h:min:s)": "1:30:00",

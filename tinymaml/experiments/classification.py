@@ -92,9 +92,14 @@ class Classification(Problem):
 
     @staticmethod
     def score(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the share of right answers in each task; NaN if a logit is not finite."""
-        right = (logits.argmax(-1) == y).mean(-1)
-        return np.where(np.isfinite(logits).all((-2, -1)), right, np.nan)
+        """Return the share of right answers in each task; NaN if a logit is not finite.
+
+        Where m classes share the largest logit and the right one is among them, the answer counts
+        1 / m: what a random choice of them gets in the mean.
+        """
+        best = logits == logits.max(-1, keepdims=True)
+        right = np.take_along_axis(best, y[..., None], -1)[..., 0] / np.maximum(best.sum(-1), 1)
+        return np.where(np.isfinite(logits).all((-2, -1)), right.mean(-1), np.nan)
 
     def queries(self, split: str) -> int:
         """Return the number of query images of each class."""
@@ -145,29 +150,39 @@ class Classification(Problem):
     def trials(self, method, params: dict) -> Iterator[Trial]:
         """Yield the tests, on classes that training has not seen: transductive, then inductive."""
         last = method.test_steps
-        common = (params, self, method.label(self))
         steps = range(max(STEPS, last) + 1) if last else (0,)
-        yield Trial(method.learner(self), *common, steps, [last], QUERY, curve=True)
-        yield Trial(method.learner(self, inductive=True), *common, [last], [last], SUPPORT)
+        for problem in self.tested(method):
+            common = (params, problem, method.label(self))
+            yield Trial(method.learner(problem), *common, steps, [last], QUERY, curve=True)
+            yield Trial(method.learner(problem, True), *common, [last], [last], SUPPORT)
+
+    def tested(self, method) -> list["Classification"]:
+        """Return the problem with each number of classes that a method is tested with."""
+        enough = [n for n in method.ways if n <= len(self.images.splits["test"])]
+        return [self.replace(n_way=n) for n in sorted({self.n_way, *enough})]
 
     def paper_values(self, method) -> dict:
         """Return the paper's numbers by setting and steps."""
-        label = method.label(self)
-        printed = paper.value(self.data, label, self.setting)
-        of_the_table = label in paper.TABLES.get(self.data, {}) and "MAML" in label
-        at = paper.steps(self.data, self.setting) if of_the_table else method.test_steps
-        return {self.setting: {at: printed[0] / 100}} if printed else {}
+        label, found = method.label(self), {}
+        for setting in (problem.setting for problem in self.tested(method)):
+            if printed := paper.value(self.data, label, setting):
+                of_the_table = label in paper.TABLES.get(self.data, {}) and "MAML" in label
+                at = paper.steps(self.data, setting) if of_the_table else method.test_steps
+                found[setting] = {at: printed[0] / 100}
+        return found
 
     def protocol(self, trials: list, rows: list, n_tasks: int, seed: int) -> str:
         """Return the sentence that says how it was tested."""
-        inductive = rows[-1]
-        last = inductive["steps"]
-        score = self.result(inductive["mean"], inductive["ci95"], inductive["diverged"])
+        inductive = [row for row in rows if row["batch_norm"] == SUPPORT]
+        last = inductive[-1]["steps"]
+        scores = [self.result(row["mean"], row["ci95"], row["diverged"]) for row in inductive]
         after = f" after {last} step{'s' * (last != 1)}" if last else ""
+        more = f"; trained with {self.train_way} classes an episode" if self.train_way else ""
         return (
-            f"accuracy +- 95 % CI over {n_tasks} tasks, seed {seed}; {self.setting}, "
-            f"{self.queries('test')} query/class; batch norm: {QUERY} (by the {SUPPORT} alone: "
-            f"{score}{after}); {self.data_sentence()}"
+            f"accuracy +- 95 % CI over {n_tasks} tasks, seed {seed}; "
+            f"{' and '.join(row['setting'] for row in inductive)}, "
+            f"{self.queries('test')} query/class{more}; batch norm: {QUERY} (by the {SUPPORT} "
+            f"alone: {' and '.join(scores)}{after}); {self.data_sentence()}"
         )
 
     def number(self, mean: float, half: float | None = None) -> str:

@@ -15,6 +15,7 @@ from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
 from ..tasks import Batch, Task
+from . import floors
 from .methods import Method
 from .problem import Problem
 from .schedule import Schedule
@@ -123,16 +124,19 @@ class Experiment:
     def test(self, params: dict, n_tasks: int, progress: bool = False) -> dict:
         """Return the test results: a protocol sentence, curves, and rows for a report."""
         trials = list(self.method.trials(self.problem, params, self.schedule))
-        curves, rows = {}, []
+        below = list(floors.floors(trials, self.method, self.schedule))
+        curves, rows, few = {}, [], min(n_tasks, floors.TASKS)
         shown = {"desc": "test", "unit": "task", "leave": False, "disable": not progress}
-        with tqdm(total=n_tasks * len(trials), **shown) as bar:
-            for trial in trials:
-                curve = trial.score("test", self.schedule.rng("test"), n_tasks, bar)
+        with tqdm(total=n_tasks * len(trials) + few * len(below), **shown) as bar:
+            for trial in (*trials, *below):
+                n = few if trial.floor else n_tasks
+                curve = trial.score("test", self.schedule.rng("test"), n, bar)
                 rows += [_row(trial, curve, step) for step in trial.rows]
                 if trial.curve:
                     curves[trial.problem.setting] = curve
+        own = rows[: len(rows) - len(below)]
         return {
-            "protocol": self.method.protocol(self.problem, trials, rows, n_tasks, self.schedule),
+            "protocol": self.method.protocol(self.problem, trials, own, n_tasks, self.schedule),
             "metric": self.problem.metric,
             "curves": curves,
             "paper": self.problem.paper_values(self.method) if curves else {},
@@ -176,4 +180,5 @@ def _row(trial, curve, step):
     at = list(trial.steps).index(step)
     row = {"data": trial.problem.data, "method": trial.method, "setting": trial.problem.setting}
     row |= {"steps": step, "batch_norm": trial.batch_norm}
+    row |= {"floor": trial.floor} if trial.floor else {}
     return row | {k: curve[k][at] for k in ("mean", "ci95", "diverged")} | {"tasks": curve["tasks"]}

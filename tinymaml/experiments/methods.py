@@ -16,6 +16,7 @@ from ..engine.tensor import no_grad
 from ..pictures import plots
 from ..tasks import Batch, Task
 from .classification import QUERY, SUPPORT, TrainingBatches
+from .floors import PixelMeans
 from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, choose, option
 
@@ -28,6 +29,7 @@ class Method:
 
     name = ""  # in tables
     group = "optimisation"  # of GROUPS
+    ways: tuple[int, ...] = ()  # numbers of classes of the tests, beside the problem's own
     test_steps = 0  # of adaptation, at validation and test; for many methods an option
     without: tuple[str, ...] = ("train_way",)  # settings of a problem that have no meaning here
 
@@ -137,16 +139,42 @@ class Oracle(Method):
         return learners.NoAdaptation(problem.model, problem.loss)
 
 
+class MetricMethod(Method):
+    """A learner that compares images; one training serves tests of any number of classes."""
+
+    group = "metric"
+    without = ()
+    ways = (5, 20)  # of the tests
+
+    def ways_of(self, problem: Problem) -> dict:
+        """Return what the learner is told of the numbers of classes, at test and in training."""
+        return {"n_way": problem.n_way, "train_way": problem.train_way or None}
+
+
 @dataclass(frozen=True)
-class ProtoNet(Method):
+class ProtoNet(MetricMethod):
     """Prototypical networks: the nearest class mean in a learned space (Snell et al. 2017)."""
 
     name = "ProtoNet"
-    group = "metric"
-    without = ()
 
     def learner(self, problem, inductive=False):
-        return learners.ProtoNet(problem.body, inductive)
+        return learners.ProtoNet(problem.body, inductive=inductive, **self.ways_of(problem))
+
+
+@dataclass(frozen=True)
+class MatchingNet(MetricMethod):
+    """Matching networks: attention over the support, by the cosine (Vinyals et al. 2016)."""
+
+    temperature: float = option(0.05, "what the cosine is divided by in the attention")
+
+    name = "Matching nets"
+
+    def __post_init__(self):
+        check(self, "temperature", least=ABOVE_0, what="a number above 0")
+
+    def learner(self, problem, inductive=False):
+        settings = {"temperature": self.temperature} | self.ways_of(problem)
+        return learners.MatchingNet(problem.body, inductive=inductive, **settings)
 
 
 @dataclass(frozen=True)
@@ -181,6 +209,7 @@ class Statistician(Method):
 
     name = "Neural statistician"
     group = "generative"
+    ways = (5, 20)
     without = ("n_way", "k_shot")
 
     def __post_init__(self):
@@ -191,12 +220,13 @@ class Statistician(Method):
     def learner(self, problem, inductive=False):
         networks = nn.conv9(self.filters), nn.deconv9(self.hidden, self.filters)
         sizes = 64 * self.filters, self.context, self.latent, self.hidden
-        return learners.NeuralStatistician(*networks, *sizes, inductive)
+        ways = problem.n_way, problem.train_way or None
+        return learners.NeuralStatistician(*networks, *sizes, *ways, inductive)
 
     def trials(self, problem, params, schedule):
-        for n_way, k_shot in ((5, 1), (5, 5), (20, 1), (20, 5)):
-            of_the_table = problem.replace(n_way=n_way, k_shot=k_shot)
-            yield from (t._replace(curve=False) for t in of_the_table.trials(self, params))
+        for k_shot in (1, 5):
+            for trial in problem.replace(k_shot=k_shot).trials(self, params):
+                yield trial._replace(curve=False)
 
     def protocol(self, problem, trials, rows, n_tasks, schedule):
         queries, size = problem.test_query or "as many as shots", 1 + problem.queries("train")
@@ -208,12 +238,13 @@ class Statistician(Method):
 
     def figures(self, run, problem, params, rng):
         """Draw sets of test classes and beside each what the network makes of its context."""
-        sets = next(problem.replace(n_way=10, k_shot=5).blocks("test", rng("test"), 1)).support
-        learner = self.learner(problem)
-        noise = rng("test", 1).standard_normal((1, 10, 10, self.latent), np.float32)
+        n = min(10, len(problem.images.splits["test"]))
+        problem = problem.replace(n_way=n, k_shot=5)
+        sets, learner = next(problem.blocks("test", rng("test"), 1)).support, self.learner(problem)
+        noise = rng("test", 1).standard_normal((1, n, 10, self.latent), np.float32)
         with no_grad():
             made = learner.samples(params, Batch(*map(asarray, sets)), asarray(noise)).numpy()
-        labels = np.repeat(np.arange(10), 10)[None]
+        labels = np.repeat(np.arange(n), 10)[None]
         tasks, captions = Task(sets, Batch(made, labels)), ("set", "samples of its context")
         draw = lambda axes: plots.contact_sheet(tasks, captions=captions, ax=axes[0])
         plots.save(run / "samples.png", draw, width=8, height=6)
@@ -272,13 +303,15 @@ class Baselines(Method):
         images = some.sample(schedule.rng("val", 1), 1).query.x[0]
         with no_grad():
             fixed = params | problem.body.statistics(params, asarray(images))
-        learner = learners.NearestNeighbour(problem.body)
+        learner = learners.NearestNeighbour(problem.body, problem.n_way)
         return Trial(learner, fixed, problem, "Nearest neighbour", batch_norm="training images")
 
     def trials(self, problem, params, schedule):
         for k_shot in (1, 5):
             few = problem.replace(k_shot=k_shot)
-            yield Trial(learners.ProtoNet(PixelMeans()), {}, few, "Class means, raw pixels")
+            yield Trial(
+                learners.ProtoNet(PixelMeans(), few.n_way), {}, few, "Class means, raw pixels"
+            )
             yield self.validation(few, params, schedule)
             rate = self.tuned(few, params, schedule)
             for inductive in (False, True):
@@ -322,18 +355,3 @@ class Baselines(Method):
             f"pixels: averaged to {side}x{side}; "
             f"{problem.data_sentence()}"
         )
-
-
-class PixelMeans(nn.Layer):
-    """Images as vectors of fewer pixels, the means of blocks: (n, h, w, c) -> (n, d).
-
-    A side of 84 pixels becomes 21.
-    """
-
-    def __call__(self, params, x):
-        *lead, size, _, c = x.shape
-        block = max(1, size // 21)
-        side = size // block
-        x = x[..., : side * block, : side * block, :]
-        x = x.reshape(*lead, side, block, side, block, c).mean((-4, -2))
-        return x.reshape(*lead, side * side * c)

@@ -46,6 +46,8 @@ _REPTILE = Experiment(
         validation_tasks=100,
     ),
 )
+# Trained as ProtoNet is: Vinyals et al. 2016 do not say how many classes they trained with
+_MATCHING = Experiment(methods.MatchingNet(), _PROTONET.problem, _PROTONET.schedule)
 # The order of labels cannot matter where all classes start from one vector (Ye & Chao 2022); the
 # rates, the schedule and the batch of MAML++ (Antoniou et al. 2019)
 _TIED = Experiment(
@@ -80,6 +82,7 @@ EXPERIMENTS = {
     "omniglot-protonet": _PROTONET,
     "omniglot-reptile": _REPTILE,
     "omniglot-20way-tied": _TIED,
+    "omniglot-matching": _MATCHING,
     "omniglot-statistician": _STATISTICIAN,
     "miniimagenet": _MINI,
     "miniimagenet-5shot": _MINI.replace(k_shot=5, meta_batch=2),

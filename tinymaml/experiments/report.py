@@ -354,24 +354,25 @@ def _all_systems(entries, data, out):
         return []
     panels, rows = {}, []  # by setting the curves by run
     for entry in entries:
-        run, rows_of_run = entry.results["run"], entry.results["rows"]
-        first, last = rows_of_run[0], rows_of_run[-1]
+        run, setting = entry.results["run"], entry.results["rows"][0]["setting"]
         facts = _facts(entry, entry.results)
         link = f"[{_text(entry.name)}](#{entry.id})"
-        rows.append([link, _text(last["method"]), _text(first["setting"])])
+        rows.append([link, _text(shlex.join(_recipe(entry.results))), _text(setting)])
         rows[-1] += [facts[fact] for fact in COSTS]
         held_out = [r for r in run.read_metrics() if r["validation"] is not None]
         if held_out:
-            curves = panels.setdefault(first["setting"], {})
+            curves = panels.setdefault(setting, {})
             curves[entry.name] = [[r[key] for r in held_out] for key in ("seconds", "validation")]
-    blocks = [f"## {_text(data)}: what each system costs"]
-    blocks.append(
-        _table("Training, and learning a task", ["run", "method", "setting", *COSTS], rows)
+    head = ["run", "experiment", "validated on", *COSTS]
+    table = _table("Training, and learning a task", head, rows)
+    blocks = [f"## {_text(data)}: what each system costs", table]
+    panels = sorted(
+        panels.items(), key=lambda panel: [int(n) for n in re.findall(r"\d+", panel[0])]
     )
     if panels:
 
         def draw(axes):
-            for ax, (setting, curves) in zip(axes, panels.items()):
+            for ax, (setting, curves) in zip(axes, panels):
                 plots.time_curves(curves, setting, ax=ax)
 
         path = out / f"{re.sub('[^a-z0-9]+', '-', data.lower())}-systems.png"

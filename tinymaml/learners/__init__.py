@@ -4,6 +4,7 @@ from . import maml
 from .baselines import NearestNeighbour, NoAdaptation, Pretrained
 from .learner import Learner
 from .maml import MAML
+from .matching import MatchingNet
 from .meta_lstm import MetaLSTM
 from .protonet import ProtoNet
 from .reptile import Reptile
@@ -12,6 +13,7 @@ from .statistician import NeuralStatistician
 __all__ = [
     "MAML",
     "Learner",
+    "MatchingNet",
     "MetaLSTM",
     "NearestNeighbour",
     "NeuralStatistician",

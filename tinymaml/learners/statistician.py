@@ -30,10 +30,11 @@ from functools import cached_property
 import numpy as np
 
 from ..engine.ops import sigmoid, softplus
+from ..engine.ops.loss import one_hot
 from ..engine.tensor import Tensor
 from ..nn import ELU, BatchNorm, Layer, Linear, Residual, Sequential
 from ..tasks import Batch, Prepared
-from .learner import Array, Learner, Params
+from .learner import LEAST, Array, Learner, Params
 
 EPOCH = 150  # iterations
 
@@ -52,6 +53,8 @@ class NeuralStatistician(Learner):
         (n, hidden) -> (n, h, w, c): the logits of pixels in [0, 1].
     features, context, latent, hidden : int
         Sizes: of what the encoder gives, of c, of z, and of the hidden layers.
+    n_way, train_way : int, optional
+        As of :class:`~tinymaml.learners.learner.MetricLearner`.
     inductive : bool
         Normalise the query too by the statistics of the support, and not by its own.
 
@@ -72,6 +75,8 @@ class NeuralStatistician(Learner):
     context: int = 512
     latent: int = 16
     hidden: int = 256
+    n_way: int | None = None
+    train_way: int | None = None
     inductive: bool = False
 
     @cached_property
@@ -102,7 +107,7 @@ class NeuralStatistician(Learner):
     def prepare(self, tasks, rng, step):
         """Draw the noise of c and z and which images of a set count, and say what a is."""
         y = np.concatenate([tasks.support.y, tasks.query.y], axis=1)
-        counts = _members(y).sum(-1)
+        counts = self._training_sets(y).sum(-1)
         sizes = np.take_along_axis(rng.integers(1, counts + 1), y, 1)
         order = rng.random(y.shape)
         before = (y[:, :, None] == y[:, None]) & (order[:, None] < order[:, :, None])
@@ -122,7 +127,7 @@ class NeuralStatistician(Learner):
         """
         x, y = (np.concatenate(pair, axis=1) for pair in zip(*tasks[:2]))
         extra = getattr(tasks, "extra", {"counts": y == y, "c": 0, "z": 0, "a": 0})
-        members = _members(y)
+        members = self._training_sets(y)
         features = self._apply("encoder", params, x)
         q_c = self._posterior(params, features, members & extra["counts"][..., None, :])
         c = _sample(q_c, extra["c"])
@@ -139,10 +144,12 @@ class NeuralStatistician(Learner):
 
     def predict(self, params, support, x):
         fixed = self._statistics(params, support.x) if self.inductive else {}
-        sets = self._contexts(params, support.x, _members(support.y))
+        members = _members(support.y, self.n_way)
+        sets = self._contexts(params, support.x, members)
         alone = np.broadcast_to(np.arange(x.shape[1], like=support.y), x.shape[:2])
-        each = self._contexts(params | fixed, x, _members(alone))
-        return -kl([part[..., :, None, :] for part in each], [p[..., None, :, :] for p in sets])
+        each = self._contexts(params | fixed, x, _members(alone, x.shape[1]))
+        said = -kl([part[..., :, None, :] for part in each], [p[..., None, :, :] for p in sets])
+        return np.where(members.any(-1)[..., None, :], said, LEAST)
 
     def samples(self, params: Params, sets: Batch, noise: Array) -> Tensor:
         """Return new images of the class of each set: z from p(z | c), c the mean of q(c | D).
@@ -161,12 +168,15 @@ class NeuralStatistician(Learner):
             The probability of each pixel.
         """
         n_tasks, n_sets, m, _ = noise.shape
-        c, _ = self._contexts(params, sets.x, _members(sets.y))
+        c, _ = self._contexts(params, sets.x, _members(sets.y, n_sets))
         c = np.repeat(c, m, axis=-2)
         p_z = self._gaussian("prior", params, c)
         return sigmoid(
             self._decode(params, _sample(p_z, noise.reshape(n_tasks, n_sets * m, -1)), c)
         )
+
+    def _training_sets(self, labels):
+        return _members(labels, self.train_way or self.n_way)
 
     def _contexts(self, params, x, members):
         return self._posterior(params, self._apply("encoder", params, x), members)
@@ -175,7 +185,7 @@ class NeuralStatistician(Learner):
         """Return q(c | D) of sets, from the features of all images and which are in which set."""
         vectors = self._apply("statistic", params, features)
         members = members.astype(vectors.dtype)
-        share = 1 / members.sum(-1, keepdims=True)
+        share = 1 / np.maximum(members.sum(-1, keepdims=True), 1)
         return self._gaussian("context", params, (members * share) @ vectors, share)
 
     def _gaussian(self, name, params, *inputs):
@@ -222,10 +232,9 @@ def _sample(gaussian, noise):
     return mean + np.exp(0.5 * log_var) * noise
 
 
-def _members(labels):
+def _members(labels, classes):
     """Return whether each example is in each class: (n) -> (classes, n)."""
-    classes = np.arange(int(labels.max()) + 1, like=labels)
-    return labels[..., None, :] == classes[:, None]
+    return one_hot(labels, classes=classes or int(labels.max()) + 1).swapaxes(-1, -2)
 
 
 def _own(params, name):
