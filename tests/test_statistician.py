@@ -105,8 +105,8 @@ class Reference:
         return x.movedim(1, -1).flatten(1)
 
     def decode(self, z, c):
-        x = F.elu(dense(self.own("join"), "linear1", torch.cat([z, c], -1)))
-        own, count = self.own("decoder"), 1
+        x = F.elu(dense(self.own("decoder"), "linear1", torch.cat([z, c], -1)))
+        own, count = self.own("decoder.sequential1"), 1
         x = dense(own, "linear1", x).reshape(len(x), 4, 4, -1).movedim(-1, 1)
         x = F.elu(norm(own, "batchnorm1", x))
         for i in (1, 2, 3):

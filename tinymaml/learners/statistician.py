@@ -81,7 +81,7 @@ class NeuralStatistician(Learner):
 
     @cached_property
     def networks(self) -> dict[str, Layer]:
-        """The networks by name."""
+        """The networks by name: "context" gives q(c | D), "inference" q(z | c, x)."""
         n, c, z = self.hidden, 2 * self.context, 2 * self.latent  # a mean and a log-variance each
 
         def block(inputs, outputs):
@@ -89,15 +89,13 @@ class NeuralStatistician(Learner):
             block = Residual(*layers[:-1])
             return Sequential(Linear(inputs, n), ELU(), block, ELU(), Linear(n, outputs))
 
-        dense = [Linear(n + 1, n), ELU(), Linear(n, n), ELU(), Linear(n, c)]
         return {
             "encoder": self.encoder,
             "statistic": Sequential(Linear(self.features, n), BatchNorm(n), ELU()),
-            "context": Sequential(*dense),  # q(c | D)
-            "inference": block(self.features + self.context, z),  # q(z | c, x)
-            "prior": block(self.context, z),  # p(z | c)
-            "join": Sequential(Linear(self.latent + self.context, n), ELU()),
-            "decoder": self.decoder,
+            "context": Sequential(Linear(n + 1, n), ELU(), Linear(n, n), ELU(), Linear(n, c)),
+            "inference": block(self.features + self.context, z),
+            "prior": block(self.context, z),
+            "decoder": Sequential(Linear(self.latent + self.context, n), ELU(), self.decoder),
         }
 
     def init(self, rng):
@@ -133,7 +131,7 @@ class NeuralStatistician(Learner):
         c = _sample(q_c, extra["c"])
         c_of_image = members.swapaxes(-1, -2).astype(c.dtype) @ c
         q_z = self._gaussian("inference", params, features, c_of_image)
-        logits = self._decode(params, _sample(q_z, extra["z"]), c_of_image)
+        logits = self._apply("decoder", params, _sample(q_z, extra["z"]), c_of_image)
         log_p = x * logits - softplus(logits)
         reconstruction = log_p.reshape(*y.shape, -1).sum((-2, -1))
         standard = 0 * q_c[0], 0 * q_c[1]
@@ -170,10 +168,9 @@ class NeuralStatistician(Learner):
         n_tasks, n_sets, m, _ = noise.shape
         c, _ = self._contexts(params, sets.x, _members(sets.y, n_sets))
         c = np.repeat(c, m, axis=-2)
-        p_z = self._gaussian("prior", params, c)
-        return sigmoid(
-            self._decode(params, _sample(p_z, noise.reshape(n_tasks, n_sets * m, -1)), c)
-        )
+        noise = noise.reshape(n_tasks, n_sets * m, -1)
+        z = _sample(self._gaussian("prior", params, c), noise)
+        return sigmoid(self._apply("decoder", params, z, c))
 
     def _training_sets(self, labels):
         return _members(labels, self.train_way or self.n_way)
@@ -192,9 +189,6 @@ class NeuralStatistician(Learner):
         both = self._apply(name, params, *inputs)
         size = both.shape[-1] // 2
         return both[..., :size], both[..., size:]
-
-    def _decode(self, params, z, c):
-        return self._apply("decoder", params, self._apply("join", params, z, c))
 
     def _apply(self, name, params, *inputs):
         x = np.concatenate(inputs, axis=-1) if len(inputs) > 1 else inputs[0]
