@@ -262,6 +262,16 @@ def test_labels_permuted_permute_the_predictions():
     np.testing.assert_allclose(again[..., order], said, rtol=1e-6)
 
 
+@pytest.mark.parametrize("inductive", [False, True])
+def test_by_the_statistics_of_the_support_no_query_example_sees_another(inductive):
+    learner, tasks = replace(LEARNER, inductive=inductive), images(n_query=2)
+    params = init(learner)
+    support, x = tm_arrays((tasks.support, tasks.query.x))
+    whole = learner.predict(params, support, x).numpy()
+    alone = learner.predict(params, support, x[:, :1]).numpy()
+    assert np.allclose(alone, whole[:, :1], rtol=1e-9) == inductive
+
+
 def test_the_bound_depends_on_which_images_are_together_and_not_on_their_labels():
     tasks, params, order = points(), init(POINTS), np.array([2, 0, 1])
     renamed = Task(*[Batch(x, order[y]) for x, y in tasks])
