@@ -298,6 +298,7 @@ SMALL = {
     "sinusoid": ("--steps", 100),
     "omniglot": ("--steps", 1, "--meta-batch", 2),
     "omniglot-protonet": ("--steps", 1, "--train-way", 10),
+    "omniglot-siamese-koch": ("--steps", 1, "--image-size", 28),
     "miniimagenet": ("--steps", 10, "--image-size", 16, "--filters", 4),
 }
 

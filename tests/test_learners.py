@@ -17,6 +17,7 @@ from tinymaml.tasks import Batch, Task
 
 MLP = nn.mlp((2, 5, 3), nn.he_normal)
 NORMALISED = nn.mlp((2, 5, 3), batch_norm=True)
+TIED = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1, bias=False))
 SETTINGS = dict(model=MLP, loss=nn.cross_entropy)
 LEARNERS = {
     "MAML": learners.MAML(**SETTINGS, lr=0.1, steps=2),
@@ -27,8 +28,16 @@ LEARNERS = {
     "NearestNeighbour": learners.NearestNeighbour(nn.Linear(2, 4)),
     "MatchingNet": learners.MatchingNet(MLP),
     "MatchingNet, inductive": learners.MatchingNet(NORMALISED, inductive=True),
+    "MatchingNet, FCE": learners.MatchingNet(MLP, fce_steps=2, features=3),
     "ProtoNet": learners.ProtoNet(MLP),
     "ProtoNet, inductive": learners.ProtoNet(NORMALISED, inductive=True),
+    "Siamese": learners.Siamese(MLP, features=3),
+    "Siamese, inductive": learners.Siamese(NORMALISED, features=3, inductive=True),
+    "ANIL": learners.ANIL(**SETTINGS, lr=0.1, steps=2),
+    "MetaSGD": learners.MetaSGD(**SETTINGS, lr=0.1, steps=2),
+    "MAML, tied": learners.MAML(TIED, nn.cross_entropy, 0.1, 2, ways=3, learned_lr=True),
+    "MAML, multi-step": learners.MAML(**SETTINGS, lr=0.1, steps=2, multi_step=True),
+    "IMAML": learners.IMAML(**SETTINGS, lr=0.1, steps=3),
     "Reptile": learners.Reptile(**SETTINGS, lr=0.01, steps=3, batch=4, test_steps=3),
     "Reptile, inductive": learners.Reptile(NORMALISED, nn.cross_entropy, 0.01, test_steps=2),
     "NeuralStatistician": learners.NeuralStatistician(

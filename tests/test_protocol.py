@@ -61,8 +61,13 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
-    omniglot-20way-tied             20   1     0.1   1     1       8     30000      0       False
+    omniglot-20way-tied             20   1     0.1   1     1       8     12000      0       False
+    omniglot-20way-anil             20   1     0.1   5     5       16    60000      0       False
+    omniglot-meta-sgd               5    1     0.1   1     1       32    60000      0       False
+    omniglot-imaml                  5    1     0.1   16    16      32    60000      0       -
     omniglot-matching               5    1     -     -     -       1     20000      5       -
+    omniglot-siamese                5    1     -     -     -       1     20000      9       -
+    omniglot-siamese-koch           20   1     -     -     -       1     90000      2       -
     omniglot-statistician           -    -     -     -     -       1     45000      4       -
     miniimagenet                    5    1     0.01  5     10      4     60000      15      False
     miniimagenet-5shot              5    5     0.01  5     10      2     60000      15      False
@@ -70,10 +75,11 @@ NUMBERS = """
     miniimagenet-5shot-first-order  5    5     0.01  5     10      2     60000      15      True
     miniimagenet-meta-lstm          5    1     -     12    12      1     75000      15      -
     miniimagenet-5shot-meta-lstm    5    5     -     8     8       1     50000      15      -
+    miniimagenet-matching           5    1     -     -     -       1     75000      15     -
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
-DECAYS = dict.fromkeys(("omniglot-protonet", "omniglot-matching"), "halving")
+DECAYS = dict.fromkeys([f"omniglot-{n}" for n in ("protonet", "matching", "siamese")], "halving")
 DECAYS["omniglot-20way-tied"] = "cosine"
 
 
@@ -86,12 +92,13 @@ def test_the_presets_are_the_papers(name, numbers):
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
         decay = DECAYS.get(name, "none")
-        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)
+        rate = {"omniglot-siamese-koch": 6e-5, "miniimagenet-matching": 1e-4}.get(name, 1e-3)
+        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", rate, decay)
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
     assert schedule.clip == (10 if maml_of_mini else 0)
     assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 0)
-    if isinstance(preset.method, methods.MAML) and config.get("head") == "own":
+    if type(preset.method) is methods.MAML and config.get("head") == "own":
         assert config["test_query"] == 0
         assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)
 
@@ -188,11 +195,11 @@ def test_sinusoids_of_training_validation_and_test_are_not_the_same_nor_of_other
 
 def test_characters_are_read_by_the_split_and_the_resizing_of_the_settings(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(omniglot, "load", lambda data, resize: asked.append(resize))
+    monkeypatch.setattr(omniglot, "load", lambda data, *how: asked.extend(how))
     monkeypatch.setattr(omniglot, "splits", lambda images, split, data: asked.append(split) or {})
     monkeypatch.setattr(omniglot, "find", lambda data: tmp_path)
-    Omniglot(split="lake", resize="lanczos").load(tmp_path)
-    assert asked == ["lanczos", "lake"]
+    Omniglot(split="lake", resize="lanczos", image_size=105).load(tmp_path)
+    assert asked == ["lanczos", 105, "lake"]
 
 
 @pytest.mark.parametrize(
@@ -560,6 +567,72 @@ def test_the_rows_are_of_the_learner_by_both_kinds_of_statistics(name, settings)
         assert row["batch_norm"] == kind
         assert row["mean"] == pytest.approx(np.concatenate(right).mean())
     assert rows[0]["mean"] != rows[1]["mean"]
+
+
+def test_one_training_of_a_metric_learner_is_tested_with_5_and_20_classes():
+    images = np.random.default_rng(0).integers(0, 256, (21, 20, 28, 28, 1), np.uint8)
+    for name, numbers in (("protonet", (0.988, 0.96)), ("matching", (0.981, 0.938))):
+        one = EXPERIMENTS[f"omniglot-{name}"].replace(train_way=7)
+        one = replace(one, problem=one.problem.with_images(dict.fromkeys(SPLITS, images)))
+        assert one.training_tasks(1).support.y.max() == 6
+        results = one.test(one.init(), 2)
+        settings = [row["setting"] for row in results["rows"]]
+        assert settings == ["5-way 1-shot"] * 2 + ["20-way 1-shot"] * 2 + settings[4:]
+        assert results["curves"].keys() == set(settings) == {"5-way 1-shot", "20-way 1-shot"}
+        found = dict(zip(("5-way 1-shot", "20-way 1-shot"), ({0: number} for number in numbers)))
+        assert results["paper"] == found
+        assert "5-way 1-shot and 20-way 1-shot, 1 query/class" in results["protocol"]
+        assert "; trained with 7 classes an episode; " in results["protocol"]
+    few = one.problem.with_images(dict.fromkeys(SPLITS, images[:19]))
+    assert [p.n_way for p in few.tested(one.method)] == [5]
+    assert [p.n_way for p in few.replace(n_way=6).tested(one.method)] == [5, 6]
+
+
+class Pixels(methods.MetricMethod):
+    """A method that learns nothing."""
+
+    name = "Pixels"
+
+    def learner(self, problem, inductive=False):
+        return tm.learners.ProtoNet(methods.PixelMeans(), problem.n_way)
+
+
+def test_the_floors_are_pixels_the_untrained_learner_and_labels_that_say_nothing():
+    shades = np.arange(20, dtype=np.uint8)[:, None, None, None, None] * 12
+    images = np.broadcast_to(shades, (20, 20, 28, 28, 1))  # which classes differ in
+    problem = Omniglot().with_images(dict.fromkeys(SPLITS, images))
+    one = Experiment(Pixels(), problem, Schedule())
+    rows = {(r["setting"], r["method"]): r for r in one.test({}, 150)["rows"] if "floor" in r}
+    assert len(rows) == 6 and {row["tasks"] for row in rows.values()} == {100}
+    for n in (5, 20):
+        means = [
+            rows[f"{n}-way 1-shot", name]["mean"]
+            for name in (
+                "Nearest neighbour, raw pixels",
+                "Pixels, untrained",
+                "Pixels, shuffled labels",
+            )
+        ]
+        # all classes but black are at the same angle
+        assert means[0] < 0.5 and means[1] == 1
+        assert abs(means[2] - 1 / n) < 4 * (1 / n / n / 100) ** 0.5 + 0.02
+
+
+def test_the_untrained_floor_is_of_the_weights_of_the_seed():
+    one = small("omniglot-protonet", seed=3, n_way=5)
+    params = {n: tm.tensor(p.numpy() * 0) for n, p in one.init().items()}
+    rows = {row.get("floor", row["batch_norm"]): row for row in one.test(params, 8)["rows"]}
+    start = one.test(one.init(), 8)["rows"][0]
+    assert rows["untrained"]["mean"] == start["mean"] != rows["query batch"]["mean"]
+    assert rows["query batch"]["mean"] == pytest.approx(1 / 5)  # all say the same of all
+
+
+def test_a_learner_that_ignores_its_support_scores_1_of_n():
+    one = small("omniglot", n_way=3)
+    learner = tm.learners.NoAdaptation(one.problem.model, one.problem.loss)
+    trial = problem.Trial(learner, one.init(), one.problem, "")
+    found = trial.score("test", np.random.default_rng(0), 200)
+    assert abs(found["mean"][0] - 1 / 3) < 2 * found["ci95"][0]
 
 
 def test_validation_and_the_inductive_row_are_after_the_steps_of_the_test_too(monkeypatch):

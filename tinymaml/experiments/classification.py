@@ -78,6 +78,16 @@ class Classification(Problem):
     loss = staticmethod(nn.cross_entropy)
 
     @cached_property
+    def body(self) -> nn.Layer:
+        """The network of learners that compare images: with max-pooling, and no last layer."""
+        return nn.Sequential(*self.network(2).layers[:-1])
+
+    @property
+    def features(self) -> int:
+        """Size of the vectors that ``body`` makes."""
+        return self.network(2).layers[-1].inputs
+
+    @cached_property
     def tied_model(self) -> nn.Layer:
         """The flat network, with one output vector for all classes and no bias."""
         *layers, last = self.flat_model.layers
@@ -196,6 +206,7 @@ class Omniglot(Classification):
 
     split: str = option("random", "split of the characters: random, vinyals or lake")
     resize: str = option("nearest", "how the drawings are resized: nearest or lanczos")
+    image_size: int = option(28, "width and height of the images, 28 or 105 as they are drawn")
 
     block = 192
 
@@ -203,6 +214,7 @@ class Omniglot(Classification):
         super().__post_init__()
         choose(self, "split", *KINDS)
         choose(self, "resize", "nearest", "lanczos")
+        choose(self, "image_size", 28, 105)
         for split, name in (("train", "--n-query"), ("test", "--test-query")):
             if self.k_shot + self.queries(split) > 20:
                 raise UserError(
@@ -231,16 +243,15 @@ class Omniglot(Classification):
     def model(self) -> nn.Layer:
         return nn.conv4(self.n_way)
 
-    @cached_property
-    def body(self) -> nn.Layer:
-        """The network of learners that compare images: four convolutions with max-pooling."""
-        return nn.Sequential(*nn.conv4(2, downsample="pool", image_size=28).layers[:-1])
+    def network(self, classes: int) -> nn.Sequential:
+        """Return the network with max-pooling, and a last layer of some classes."""
+        return nn.conv4(classes, downsample="pool", image_size=self.image_size)
 
     @cached_property
     def flat_model(self):
         """The network, whose last layer sees all 2 x 2 positions in place of their mean."""
-        layers = self.model.layers[:-2]
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * 2 * 64, self.n_way))
+        layers, side = self.model.layers[:-2], -(-self.image_size // 16)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(side * side * 64, self.n_way))
 
     def download(self, data: str | None = None) -> str:
         """Download the characters to a folder, and return its path."""
@@ -257,7 +268,8 @@ class Omniglot(Classification):
         """
         from ..tasks import omniglot
 
-        splits = omniglot.splits(omniglot.load(data, self.resize), self.split, data)
+        images = omniglot.load(data, self.resize, self.image_size)
+        splits = omniglot.splits(images, self.split, data)
         return self.with_images(splits), str(omniglot.find(data).resolve())
 
     def rotates(self, split: str) -> bool:
@@ -282,7 +294,7 @@ class OmniglotMLP(Omniglot):
 
     @cached_property
     def model(self) -> nn.Layer:
-        network = nn.mlp((784, 256, 128, 64, 64, self.n_way), batch_norm=True)
+        network = nn.mlp((self.image_size**2, 256, 128, 64, 64, self.n_way), batch_norm=True)
         return nn.Sequential(nn.Flatten(), *network.layers)
 
 
@@ -317,11 +329,6 @@ class MiniImageNet(Classification):
     @cached_property
     def model(self) -> nn.Layer:
         return self.network(self.n_way)
-
-    @cached_property
-    def body(self) -> nn.Layer:
-        """The network without its last layer."""
-        return nn.Sequential(*self.network(2).layers[:-1])
 
     def load(self, data: str | None = None) -> tuple["MiniImageNet", str]:
         """Return the problem with the images of a folder or zip in any layout, and its path.

@@ -15,7 +15,7 @@ from ..engine.backend import asarray
 from ..engine.tensor import no_grad
 from ..pictures import plots
 from ..tasks import Batch, Task
-from .classification import QUERY, SUPPORT, TrainingBatches
+from .classification import QUERY, SUPPORT, MiniImageNet, TrainingBatches
 from .floors import PixelMeans
 from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, choose, option
@@ -79,6 +79,9 @@ class MAML(Method):
     learned_lr: bool = option(False, "learn the inner rate of each parameter at each step")
     multi_step: bool = option(False, "descend the mean of the losses after every inner step")
 
+    name = "MAML"
+    system = learners.MAML
+
     def __post_init__(self):
         choose(self, "head", "own", "tied")
         check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
@@ -89,8 +92,8 @@ class MAML(Method):
         tied, rates = self.head == "tied", problem.rates(self.inner_lr)
         model = problem.tied_model if tied else problem.model
         if isinstance(rates, dict):
-            rates = {name: rates.get(name, 0) for name in model.names}
-        return learners.MAML(
+            rates = {name: rates[name] for name in model.names}
+        return self.system(
             model,
             problem.loss,
             rates,
@@ -98,17 +101,62 @@ class MAML(Method):
             self.first_order,
             self.test_steps,
             inductive,
-            problem.n_way if tied else None,
-            self.learned_lr,
-            self.multi_step,
+            ways=problem.n_way if tied else None,
+            learned_lr=self.learned_lr,
+            multi_step=self.multi_step,
         )
 
     def label(self, problem):
-        if not self.inner_steps:
-            return ", ".join(["Pretrained", *problem.suffix])
-        tied = self.head == "tied"
-        return ", ".join(
-            ["MAML", *problem.suffix, *["tied head"] * tied, *["first order"] * self.first_order]
+        name = self.name if self.inner_steps else "Pretrained"
+        tied, first_order = self.head == "tied", self.first_order and self.inner_steps
+        words = ["tied head"] * tied + ["first order"] * bool(first_order)
+        return ", ".join([name, *problem.suffix, *words])
+
+
+@dataclass(frozen=True)
+class ANIL(MAML):
+    """ANIL: MAML whose inner loop moves the last layer alone (Raghu et al. 2020)."""
+
+    name = "ANIL"
+    system = learners.ANIL
+
+
+@dataclass(frozen=True)
+class MetaSGD(MAML):
+    """Meta-SGD: MAML with a learned inner rate of every weight (Li et al. 2017)."""
+
+    name = "Meta-SGD"
+    system = learners.MetaSGD
+    without = (*Method.without, "learned_lr")
+
+
+@dataclass(frozen=True)
+class IMAML(Method):
+    """Implicit MAML: a meta-gradient from the end of the inner loop (Rajeswaran et al. 2019)."""
+
+    inner_lr: float = option(0.1, "learning rate of the inner loop")
+    inner_steps: int = option(16, "gradient steps of the inner loop in training")
+    test_steps: int = option(16, "gradient steps at test")
+    strength: float = option(2.0, "how strongly the inner loop is held near its start: lambda")
+    cg_steps: int = option(5, "steps of conjugate gradients")
+
+    name = "iMAML"
+
+    def __post_init__(self):
+        check(self, "inner_lr", "strength", least=ABOVE_0, what="a number above 0")
+        names = ("inner_steps", "test_steps", "cg_steps")
+        check(self, *names, least=1, most=1000, what="1 or more")
+
+    def learner(self, problem, inductive=False):
+        return learners.IMAML(
+            problem.model,
+            problem.loss,
+            self.inner_lr,
+            self.inner_steps,
+            self.test_steps,
+            self.strength,
+            self.cg_steps,
+            inductive,
         )
 
 
@@ -166,15 +214,24 @@ class MatchingNet(MetricMethod):
     """Matching networks: attention over the support, by the cosine (Vinyals et al. 2016)."""
 
     temperature: float = option(0.05, "what the cosine is divided by in the attention")
+    fce_steps: int = option(0, "steps of full context embeddings; 0: none of them")
 
     name = "Matching nets"
 
     def __post_init__(self):
         check(self, "temperature", least=ABOVE_0, what="a number above 0")
+        check(self, "fce_steps", least=0, most=100, what="1 or more, or 0 for none of them")
+
+    def label(self, problem):
+        """Return the name: on photographs the paper's row is with full context embeddings."""
+        usual = isinstance(problem, MiniImageNet)
+        words = [] if usual == bool(self.fce_steps) else ["no FCE" if usual else "FCE"]
+        return ", ".join([self.name, *problem.suffix, *words])
 
     def learner(self, problem, inductive=False):
-        settings = {"temperature": self.temperature} | self.ways_of(problem)
-        return learners.MatchingNet(problem.body, inductive=inductive, **settings)
+        settings = {"temperature": self.temperature, "fce_steps": self.fce_steps}
+        settings |= {"features": problem.features, "inductive": inductive}
+        return learners.MatchingNet(problem.body, **settings, **self.ways_of(problem))
 
 
 @dataclass(frozen=True)
@@ -192,6 +249,24 @@ class MetaLSTM(Method):
     def learner(self, problem, inductive=False):
         steps = self.inner_steps, self.test_steps
         return learners.MetaLSTM(problem.model, problem.loss, *steps, inductive=inductive)
+
+
+@dataclass(frozen=True)
+class Siamese(MetricMethod):
+    """Siamese networks: are two images of one class? (Koch et al. 2015)."""
+
+    distort: bool = option(True, "distort the images of the training")
+    weight_decay: float = 0.0
+
+    name = "Siamese nets"
+
+    def learner(self, problem, inductive=False):
+        koch = problem.image_size == 105
+        body, features = (nn.koch(), 4096) if koch else (problem.body, problem.features)
+        settings = {"weight_decay": self.weight_decay, "distort": self.distort}
+        return learners.Siamese(
+            body, features=features, inductive=inductive, **settings, **self.ways_of(problem)
+        )
 
 
 @dataclass(frozen=True)

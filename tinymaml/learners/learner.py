@@ -123,9 +123,13 @@ class MetricLearner(Learner):
         """
         raise NotImplementedError
 
+    def embed(self, params: Params, known: Array, query: Array) -> tuple[Tensor, Tensor]:
+        """Return what the body makes of the images of the support, and of the query."""
+        fixed = self.body.statistics(params, known) if self.inductive else {}
+        return self.body(params, known), self.body(params | fixed, query)
+
     def _scores(self, params, support, x, n_way):
-        fixed = self.body.statistics(params, support.x) if self.inductive else {}
-        known, query = self.body(params, support.x), self.body(params | fixed, x)
+        known, query = self.embed(params, support.x, x)
         members = one_hot(support.y, classes=n_way or int(support.y.max()) + 1)
         said = self.scores(params, known, query, members)
         return np.where(members.any(-2)[..., None, :], said, LEAST)

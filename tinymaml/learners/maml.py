@@ -245,10 +245,10 @@ class MAML(GradientLearner):
 
     def init(self, rng):
         params = self.model.init(rng)
-        for name, (lr, first) in self._alphas(params).items() if self.learned_lr else ():
-            if lr and self.steps > first:
-                start = np.full(self.steps - first, lr, np.float32)
-                params[LEARNED + name] = tensor(start, requires_grad=True)
+        for name, lr in self.alphas(params).items() if self.learned_lr else ():
+            if lr and (acting := self.steps - self._first(name)) > 0:
+                rates = np.full(acting, lr, np.float32)
+                params[LEARNED + name] = tensor(rates, requires_grad=True)
         return params
 
     def task_loss(self, params: Params, x: Array, y: Array) -> Tensor:
@@ -263,38 +263,39 @@ class MAML(GradientLearner):
         return sum(losses[1:], losses[0]) / len(losses)
 
     def path(self, params, support, steps, first_order=True):
-        own = {name: p for name, p in params.items() if not name.startswith(LEARNED)}
-        theta = per_task(own, len(support.x))
+        theta = per_task({n: params[n] for n in self.alphas(params)}, len(support.x))
         if self.ways:
             head = self.model.names[-1]
             theta[head] = broadcast_to(theta[head], (*theta[head].shape[:-1], self.ways))
         yield theta
         for step in range(steps):
+            if self.ways and step == 1:  # the tied layer depends on what has stayed by now, and
+                theta = {n: +p for n, p in theta.items()}  # its gradient must not go that way
             rates = {"lr": self.rates(params, step), "first_order": first_order}
             yield (theta := adapt(self.task_loss, theta, support, **rates))
 
+    def alphas(self, params: Params) -> dict:
+        """Return where alpha of each parameter starts; 0 of those that stay."""
+        own = [name for name in params if not name.startswith(LEARNED)]
+        return self.lr if isinstance(self.lr, dict) else dict.fromkeys(own, self.lr)
+
     def rates(self, params: Params, step: int) -> Rates:
         """Return alpha at a step, from 0 on; beyond training's steps, learned ones are the last."""
-        if not (self.ways or self.learned_lr):
-            return self.lr
-        own = {name: p for name, p in params.items() if not name.startswith(LEARNED)}
         found = {}
-        for name, (lr, first) in self._alphas(own).items():
-            learned = params.get(LEARNED + name)
-            if learned is not None and step >= first:
-                lr = learned[min(step - first, len(learned) - 1)]
-            found[name] = lr if step >= first else 0
+        for name, lr in self.alphas(params).items():
+            acting, learned = step - self._first(name), params.get(LEARNED + name)
+            if learned is not None:
+                lr = learned[min(max(acting, 0), len(learned) - 1)]
+            found[name] = lr if acting >= 0 else 0
         return found
 
-    def _alphas(self, params):
-        """Return by name where alpha starts, and the first step that it is of.
+    def _first(self, name):
+        """Return the first step that moves a parameter.
 
         While all classes share one vector w, the gradient of the features is
         sum_k (p_k - y_k) w = 0: the first step moves the tied layer alone.
         """
-        rates = self.lr if isinstance(self.lr, dict) else dict.fromkeys(params, self.lr)
-        late = set(params) - {self.model.names[-1]} if self.ways else set()
-        return {name: (lr, int(name in late)) for name, lr in rates.items()}
+        return int(bool(self.ways) and name != self.model.names[-1])
 
 
 def _tasks(params, tasks):

@@ -15,11 +15,12 @@ from .layers import (
     Reshape,
     Residual,
     Sequential,
+    Sigmoid,
     SpatialMean,
     cosine_similarity,
     dropout,
 )
-from .networks import conv4, conv9, deconv9, mlp
+from .networks import conv4, conv9, deconv9, koch, mlp
 from .recurrent import LSTM, BiLSTM, LSTMCell
 from .weights import glorot_uniform, he_normal, normal, truncated_normal
 
@@ -39,6 +40,7 @@ __all__ = [
     "Reshape",
     "Residual",
     "Sequential",
+    "Sigmoid",
     "SpatialMean",
     "conv4",
     "conv9",
@@ -48,6 +50,7 @@ __all__ = [
     "dropout",
     "glorot_uniform",
     "he_normal",
+    "koch",
     "mlp",
     "mse_loss",
     "normal",
