@@ -1,5 +1,6 @@
 """An experiment: a method, a problem and a schedule, and what a run of it does with them."""
 
+import time
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,11 @@ from tqdm import tqdm
 
 from ..engine.backend import asarray
 from ..engine.structure import map_leaves
+from ..engine.tensor import no_grad
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks
 from ..pictures import plots
-from ..tasks import Task
+from ..tasks import Batch, Task
 from . import floors
 from .methods import Method
 from .problem import Problem
@@ -141,6 +143,24 @@ class Experiment:
             "paper": self.problem.paper_values(self.method) if curves else {},
             "rows": rows,
         }
+
+    def costs(self, params: dict) -> dict:
+        """Return the number of parameters, and the milliseconds to learn a new task.
+
+        They are from the support to the first prediction, of one task with one query example: the
+        least of five times.
+        """
+        trial = self.method.validation(self.problem, params, self.schedule)
+        (support, query), *_ = trial.problem.blocks("val", self.schedule.rng("val"), 1)
+        given = Batch(*map(asarray, support)), asarray(query.x[:, :1])
+        times = []
+        with no_grad():
+            for _ in range(5):
+                started = time.perf_counter()
+                trial.learner.predict(trial.params, *given).numpy()
+                times.append(time.perf_counter() - started)
+        size = sum(p.size for p in params.values())
+        return {"parameters": size, "task_ms": round(1000 * min(times), 2)}
 
     def figures(self, run, params: dict, results: dict) -> list[Path]:
         """Draw the run's figures, and return their paths."""

@@ -329,6 +329,7 @@ class Statistician(Method):
 
     name = "Neural statistician"
     group = "generative"
+    ways = (5, 20)
     without = ("n_way", "k_shot")
 
     def __post_init__(self):
@@ -339,12 +340,13 @@ class Statistician(Method):
     def learner(self, problem, inductive=False):
         networks = nn.conv9(self.filters), nn.deconv9(self.hidden, self.filters)
         sizes = 64 * self.filters, self.context, self.latent, self.hidden
-        return learners.NeuralStatistician(*networks, *sizes, inductive)
+        ways = problem.n_way, problem.train_way or None
+        return learners.NeuralStatistician(*networks, *sizes, *ways, inductive)
 
     def trials(self, problem, params, schedule):
-        for n_way, k_shot in ((5, 1), (5, 5), (20, 1), (20, 5)):
-            of_the_table = problem.replace(n_way=n_way, k_shot=k_shot)
-            yield from (t._replace(curve=False) for t in of_the_table.trials(self, params))
+        for k_shot in (1, 5):
+            for trial in problem.replace(k_shot=k_shot).trials(self, params):
+                yield trial._replace(curve=False)
 
     def protocol(self, problem, trials, rows, n_tasks, schedule):
         queries, size = problem.test_query or "as many as shots", 1 + problem.queries("train")
@@ -356,12 +358,13 @@ class Statistician(Method):
 
     def figures(self, run, problem, params, rng):
         """Draw sets of test classes and beside each what the network makes of its context."""
-        sets = next(problem.replace(n_way=10, k_shot=5).blocks("test", rng("test"), 1)).support
-        learner = self.learner(problem)
-        noise = rng("test", 1).standard_normal((1, 10, 10, self.latent), np.float32)
+        n = min(10, len(problem.images.splits["test"]))
+        problem = problem.replace(n_way=n, k_shot=5)
+        sets, learner = next(problem.blocks("test", rng("test"), 1)).support, self.learner(problem)
+        noise = rng("test", 1).standard_normal((1, n, 10, self.latent), np.float32)
         with no_grad():
             made = learner.samples(params, Batch(*map(asarray, sets)), asarray(noise)).numpy()
-        labels = np.repeat(np.arange(10), 10)[None]
+        labels = np.repeat(np.arange(n), 10)[None]
         tasks, captions = Task(sets, Batch(made, labels)), ("set", "samples of its context")
         draw = lambda axes: plots.contact_sheet(tasks, captions=captions, ax=axes[0])
         plots.save(run / "samples.png", draw, width=8, height=6)
