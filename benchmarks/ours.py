@@ -1,4 +1,4 @@
-"""tinymaml's meta-step, as its own training takes it: a NumPy program, in as many processes as pay."""
+"""tinymaml's meta-step, as its training takes it: a NumPy program, in as many processes as pay."""
 
 import time
 from collections import Counter

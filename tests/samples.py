@@ -115,7 +115,7 @@ add("reciprocal", np.reciprocal, uniform(-2, -0.5, 3))
 add("absolute", abs, spread(4))
 add("negative", operator.neg, normal(2))
 add("positive", operator.pos, normal(2))
-for _name in "relu sigmoid softplus gelu".split():
+for _name in "relu elu sigmoid softplus gelu".split():
     add_unary(_name, getattr(ops, _name), spread)
 add("round", np.round, spread(2, 3))
 add("round", np.round, spread(2, 3), decimals=-1)
@@ -719,6 +719,16 @@ for _x, _weight, _options in [
     add("conv2d", ops.conv2d, normal(*_x), normal(*_weight), normal(_weight[-1]), **_options)
 add("conv2d", ops.conv2d, normal(1, 3, 3, 1), normal(3, 3, 1, 2), normal(2, 2))
 add("conv2d", ops.conv2d, normal(2, 1, 3, 3, 1), normal(2, 3, 3, 1, 2), normal(2, 2))
+for _x, _weight, _options in [
+    ((2, 2, 3, 3), (2, 2, 2, 3), {"stride": 2}),
+    ((2, 3, 2, 1), (3, 3, 2, 1), {}),
+    ((1, 2, 2, 2), (3, 2, 1, 2), {"stride": 2, "padding": "valid"}),
+    ((2, 1, 2, 1, 1), (2, 2, 2, 1, 1), {"stride": 3}),  # a weight for each task
+    ((1, 2, 2, 1), (2, 2, 2, 1, 1), {}),
+]:
+    add("conv2d_transpose", ops.conv2d_transpose, normal(*_x), normal(*_weight), **_options)
+    _bias = normal(*_weight[:-4], _weight[-2])
+    add("conv2d_transpose", ops.conv2d_transpose, normal(*_x), normal(*_weight), _bias, **_options)
 _same, _valid = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 for _stride, _padding, _out in ((1, _same, (4, 5)), (2, _same, (2, 3)), (2, _valid, (1, 2))):
     _options = {"image": (4, 5), "kernel": (3, 3), "stride": _stride, "padding": _padding}
