@@ -27,9 +27,10 @@ cross-entropy of all steps.
 Left open, or changed here: what is written is a vector of its own, as in public code, where the
 paper writes the key; all heads share one least used slot; the state starts with h, c, r at 0, M at
 1e-6, and w^r and w^u at the first slot. Weights of the heads start with a standard deviation of 1,
-those of the output with 0.2: smaller ones leave keys and vectors near 0, and it takes many times
-as long until the network finds out what the memory is good for. The paper has no episodes of support and query: here the
-support is a stream, after which each query image is one more step of its own, from the same memory.
+those of the output with 0.2: smaller ones leave keys and vectors near 0, and it takes many times as
+long until the network finds out what the memory is good for. The paper has no episodes of support
+and query: here the support is a stream, after which each query image is one more step of its own,
+from the same memory.
 """
 
 from dataclasses import dataclass
