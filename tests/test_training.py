@@ -346,6 +346,7 @@ def test_texts_of_a_run_that_no_training_writes_are_one_sentence(tmp_path):
         ("omniglot-imaml", {"strength": 0.0}, "--strength is 0.0; give a number above 0"),
         ("omniglot-meta-sgd", {"learned_lr": True}, "'learned_lr' is not a setting"),
         ("omniglot-siamese", {"image_size": 64}, "--image-size is 64; choose 28 or 105"),
+        ("omniglot", {"multi_step": True, "inner_steps": 0}, "--inner-steps is 0; give 1 or more"),
         ("omniglot", {"head": "none"}, "--head is 'none'; choose own or tied"),
         ("sinusoid", {"head": "tied"}, "'head' is not a setting"),
     ],
