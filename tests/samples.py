@@ -115,7 +115,7 @@ add("reciprocal", np.reciprocal, uniform(-2, -0.5, 3))
 add("absolute", abs, spread(4))
 add("negative", operator.neg, normal(2))
 add("positive", operator.pos, normal(2))
-for _name in "relu sigmoid softplus gelu".split():
+for _name in "relu elu sigmoid softplus gelu".split():
     add_unary(_name, getattr(ops, _name), spread)
 add("round", np.round, spread(2, 3))
 add("round", np.round, spread(2, 3), decimals=-1)
@@ -269,6 +269,8 @@ add("concatenate", np.concatenate, [normal(2, 3), normal(1, 3)])
 add("concatenate", np.concatenate, [normal(2, 3), normal(2, 1), normal(2, 0)], axis=-1)
 add("concatenate", np.concatenate, (normal(2, 3), normal(2)), axis=None)
 add("concatenate", np.concatenate, [normal(2), [1.0, 2.0]])
+add("concatenate", np.concatenate, [normal(2), np.array([1, 2])], dtype=float)
+add("stack", np.stack, [normal(2), normal(2)], dtype=float)
 add("stack", np.stack, [normal(2, 3), normal(2, 3)])
 add("stack", np.stack, [normal(2, 3), normal(2, 3)], axis=-1)
 add("stack", np.stack, [normal(), 2.0])
@@ -435,6 +437,11 @@ for _shape in ((1, 1), (3, 3), (2, 3, 3), (0, 2, 2)):
         lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2)),
         well_conditioned(*_shape),
     )
+    add(
+        "cholesky",
+        lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2), upper=True),
+        well_conditioned(*_shape),
+    )
 add("det", np.linalg.det, -well_conditioned(3, 3))
 add("slogdet", np.linalg.slogdet, -well_conditioned(3, 3))
 add("solve", np.linalg.solve, well_conditioned(3, 3), normal(3))
@@ -444,6 +451,12 @@ add("solve", np.linalg.solve, well_conditioned(3, 3), normal(4, 3, 2))
 add("solve", np.linalg.solve, well_conditioned(2, 3, 3), normal(3, 2))
 add("solve", np.linalg.solve, well_conditioned(2, 3, 3), normal(3))
 
+
+def _used(u, *rest, k):
+    """Of the vectors of a decomposition those that have a derivative: not what completes them."""
+    return u[..., :k], *rest[:-1], rest[-1][..., :k, :]
+
+
 for _shape in ((3, 3), (2, 4, 2), (2, 4)):
     _tall = normal(*_shape)
     add("svd", lambda a: np.linalg.svd(a, full_matrices=False), _tall)
@@ -452,6 +465,9 @@ for _shape in ((3, 3), (2, 4, 2), (2, 4)):
     add("pinv", np.linalg.pinv, _tall)
     add("qr", np.linalg.qr, _tall)
     add("qr", np.linalg.qr, _tall, mode="r")
+    _k = min(_shape[-2:])
+    add("svd", lambda a, k=_k: _used(*np.linalg.svd(a), k=k), _tall)
+    add("qr", lambda a, k=_k: _used(*np.linalg.qr(a, "complete"), k=k), _tall)
     add("cond", np.linalg.cond, _tall)
     for _ord in (None, "fro", "nuc", 2, -2, 1, -1, np.inf, -np.inf):
         _axis = {"axis": (0, 2)} if len(_shape) == 3 else {}
@@ -474,6 +490,7 @@ add("tensorsolve", np.linalg.tensorsolve, normal(2, 3, 6), normal(2, 3))
 add("tensorsolve", np.linalg.tensorsolve, normal(2, 6, 3), normal(2, 3), axes=(1,))
 add("tensorinv", np.linalg.tensorinv, normal(2, 3, 6))
 add("apart", table["apart"], spread(3), np.array([1, 0, 0]), what="eigenvalues")
+add("unused", table["unused"], np.zeros((2, 1)), shape=(3, 2), differentiable=False)
 add("tensorinv", np.linalg.tensorinv, normal(6, 2, 3), ind=1)
 for _n in (0, 1, 2, 3, 5, -2):
     add("matrix_power", np.linalg.matrix_power, well_conditioned(2, 2), _n)
@@ -521,6 +538,8 @@ for _name in "deg2rad radians rad2deg degrees fabs modf frexp real imag conjugat
 add("angle", np.angle, spread(4), deg=True)
 add("real_if_close", np.real_if_close, spread(3))
 add("sinc", np.sinc, spread(2, 3))
+add("i0", np.i0, spread(2, 3))
+add("i0", np.i0, np.array([0.0, 1e-5, 30.0, -8.5]))
 add("sinc", np.sinc, np.array([0.0, 0.01, -0.015]))
 add("nan_to_num", np.nan_to_num, spread(3))
 _odd = np.array([1.0, np.nan, np.inf, -np.inf])
@@ -551,6 +570,8 @@ for _name in "sum prod mean var std".split():
     add(_name, getattr(np, _name), uniform(0.5, 2, 2, 3), axis=1, keepdims=True, where=_there)
 for _name in "sum prod max min".split():
     add(_name, getattr(np, _name), spread(2, 3), axis=0, initial=0.2)
+add("max", np.max, np.zeros((0, 3)), axis=0, initial=-9.0)
+add("min", np.min, np.zeros((2, 0)), initial=7.0)
 add("max", np.max, spread(2, 3), axis=1, initial=-9.0, where=_there)
 add("sum", np.sum, np.arange(3), dtype=float, differentiable=False)
 add("sum", lambda x: x.sum(1, initial=3.0, where=backend.asarray(_there)), normal(2, 3))
@@ -698,6 +719,16 @@ for _x, _weight, _options in [
     add("conv2d", ops.conv2d, normal(*_x), normal(*_weight), normal(_weight[-1]), **_options)
 add("conv2d", ops.conv2d, normal(1, 3, 3, 1), normal(3, 3, 1, 2), normal(2, 2))
 add("conv2d", ops.conv2d, normal(2, 1, 3, 3, 1), normal(2, 3, 3, 1, 2), normal(2, 2))
+for _x, _weight, _options in [
+    ((2, 2, 3, 3), (2, 2, 2, 3), {"stride": 2}),
+    ((2, 3, 2, 1), (3, 3, 2, 1), {}),
+    ((1, 2, 2, 2), (3, 2, 1, 2), {"stride": 2, "padding": "valid"}),
+    ((2, 1, 2, 1, 1), (2, 2, 2, 1, 1), {"stride": 3}),  # a weight for each task
+    ((1, 2, 2, 1), (2, 2, 2, 1, 1), {}),
+]:
+    add("conv2d_transpose", ops.conv2d_transpose, normal(*_x), normal(*_weight), **_options)
+    _bias = normal(*_weight[:-4], _weight[-2])
+    add("conv2d_transpose", ops.conv2d_transpose, normal(*_x), normal(*_weight), _bias, **_options)
 _same, _valid = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 for _stride, _padding, _out in ((1, _same, (4, 5)), (2, _same, (2, 3)), (2, _valid, (1, 2))):
     _options = {"image": (4, 5), "kernel": (3, 3), "stride": _stride, "padding": _padding}
@@ -837,3 +868,19 @@ add("empty_like", lambda x: np.empty_like(x).shape, normal(2, 3), differentiable
 add("full_like", np.full_like, normal(2, 3), 7.0, differentiable=False)
 add("array_equal", np.array_equal, _a, _a, differentiable=False)
 add("allclose", np.allclose, _b, _b, equal_nan=True, differentiable=False)
+
+# The memory of a memory module, which is no function of what it is told but of what is near.
+_known = np.array([[-1, 0, 1, 0], [-1, 1, 1, 0]])
+_queries = normal(2, 4, 3)
+_options = {"slots": 3, "differentiable": False}
+add("memory_contrast", table["memory_contrast"], _queries, _known, np.abs(_known), **_options)
+add("memory_answers", table["memory_answers"], _queries, _known, classes=2, **_options)
+add(
+    "memory_recall",
+    table["memory_recall"],
+    normal(2, 5, 3),
+    _queries,
+    _known,
+    classes=2,
+    **_options,
+)

@@ -62,6 +62,7 @@ FUNCTIONS = {
     "select": "condlist, choicelist, default=0",
     "nonzero": "a",
     "searchsorted": "a, v, side='left', sorter=None",
+    "i0": "x, /, out=None",
     "unwrap": "p, discont=None, axis=-1, *, period=2 * np.pi",
     "clip": "a, a_min, a_max, out=None",
     **dict.fromkeys(("round", "around"), "a, decimals=0, out=None"),

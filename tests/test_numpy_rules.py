@@ -334,12 +334,12 @@ def test_an_index_that_is_no_integer_is_an_index_error(index):
         tensors(np.ones((2, 3)))[index]
 
 
-@pytest.mark.parametrize("function", [np.fft.fft, np.i0, np.nextafter, np.gcd.outer])
+@pytest.mark.parametrize("function", [np.fft.fft, np.nextafter, np.gcd.outer])
 def test_a_function_without_a_derivative_names_itself(function):
     t = tensors(np.ones((2, 2)))
     name = getattr(function, "__name__", "").split(".")[-1]
     with pytest.raises(TypeError, match=rf"np\..*{name}.* has no derivative"):
-        function(t) if function in (np.fft.fft, np.i0) else function(t, t)
+        function(t) if function is np.fft.fft else function(t, t)
 
 
 def public(module):
@@ -418,8 +418,7 @@ def test_a_tensor_is_saved_as_its_array(tmp_path):
         (lambda t: np.histogram(t), "counts"),
         (lambda t: t.sort(), "in place"),
         (lambda t: t.fill(1.0), "in place"),
-        (lambda t: np.linalg.svd(t[None]), "full_matrices=False"),
-        (lambda t: np.linalg.qr(t[:, None], "complete"), "mode 'complete'"),
+        (lambda t: np.linalg.qr(t[:, None], "raw"), "mode 'raw'"),
         (lambda t: np.quantile(t, t[0]), "with respect to q"),
         (lambda t: np.pad(t, 1, mode="mean"), "mode='mean'"),
     ],

@@ -110,10 +110,13 @@ def _walk_back(seeds, inputs, as_tensors):
     program = thread.state.trace if hasattr(thread.state.trace, "walks_back") else None
 
     def add(node, g, op=None, i=0):
-        if getattr(g, "shape", None) != node.shape:
+        a = g.data if type(g) is Tensor else g
+        try:
+            fits = a.shape == node.shape and a.dtype == node.dtype
+        except AttributeError:  # it is no array
+            fits = False
+        if not fits:
             g = _fitted(g, node, op, i)
-        if g.dtype != node.dtype:
-            g = g.astype(node.dtype)
         if program:
             program.cotangent(g, node)
         before = cotangents.get(node)
@@ -130,35 +133,33 @@ def _walk_back(seeds, inputs, as_tensors):
     for node, g in seeds:
         if node in needed_parents:
             add(node, g)
-    for node in reversed(needed_parents):
-        g = cotangents.get(node)
+    for node, parents in reversed(needed_parents.items()):
+        g = cotangents.get(node) if node in keep else cotangents.pop(node, None)
         if g is None or node.op is None:
             continue
-        if node not in keep:
-            del cotangents[node]
-            owned.discard(node)
-        op, parents = node.op, needed_parents[node]
         if program:
             program.through(node)
+        op = node.op
         known = op.known(node, g, parents, as_tensors)
         if op.joint:
             for i, (parent, g) in enumerate(zip(parents, op.vjps[0](*op.picks[0](known)))):
                 if parent is not None:
                     add(parent, g, op, i)
             continue
-        for i, parent, vjp, pick in zip(itertools.count(), parents, op.vjps, op.picks):
+        for i, (parent, vjp, pick) in enumerate(zip(parents, op.vjps, op.picks)):
             if parent is not None and vjp is not None:
                 add(parent, vjp(*pick(known)), op, i)
     return cotangents
 
 
 def _fitted(g, node, op, i):
-    """Return the cotangent of an argument summed down to its shape, or say why that cannot be."""
+    """Return the cotangent of an argument in its shape and dtype, or say why that cannot be."""
     shape, wanted = getattr(g, "shape", None), node.shape
     if shape is not None and len(shape) >= len(wanted):
         last = shape[len(shape) - len(wanted) :]
         if last == wanted or all(n in (1, m) for n, m in zip(wanted, last)):
-            return sum_to(g, wanted)
+            g = sum_to(g, wanted)
+            return g if g.dtype == node.dtype else g.astype(node.dtype)
     what = type(g).__name__ if shape is None else f"shape {shape}"
     raise TypeError(
         f"op {op.name!r}: its derivative for {op.names[min(i, len(op.names) - 1)]!r} gave {what}, "
@@ -177,19 +178,20 @@ def _needed(seeds, inputs):
     gradient of MAML's step k does not walk through steps 1 to k - 1.
     """
     oldest = min((node.order for node in inputs), default=0)
-    found = set()
-    stack = [node for node, _ in seeds]
+    stack = [node for node, _ in seeds if node.order >= oldest]
+    found = set(stack)
     while stack:
-        node = stack.pop()
-        if node in found or node.order < oldest:
-            continue
-        found.add(node)
-        stack += [parent for parent in node.parents if parent is not None]
-    needed = set(inputs)
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in found and parent.order >= oldest:
+                found.add(parent)
+                stack.append(parent)
+    needed = {None, *inputs}
     needed_parents = {}
     for node in sorted(found, key=_by_age):
-        parents = [parent if parent in needed else None for parent in node.parents]
-        if node in needed or any(parents):
+        parents = node.parents
+        if not needed.issuperset(parents):
+            parents = [parent if parent in needed else None for parent in parents]
+        if any(parents) or node in needed:
             needed.add(node)
             needed_parents[node] = parents
     return needed_parents

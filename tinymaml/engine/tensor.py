@@ -9,15 +9,18 @@ is freed as soon as its last tensor goes.
 """
 
 import itertools
+import sys
 import threading
 import weakref
 from contextlib import AbstractContextManager, contextmanager
+from dis import opmap
 
 import numpy as np
 
 from . import backend
 
-_order = itertools.count()  # creation order is a topological order: arguments come before results
+# Creation order is a topological order: arguments come before results.
+_next_order = itertools.count().__next__
 
 
 class _State:
@@ -83,7 +86,7 @@ class Node:
         self.shape = shape
         self.dtype = dtype
         self.in_derivative = in_derivative
-        self.order = next(_order)
+        self.order = _next_order()
 
     @classmethod
     def of(cls, array):
@@ -130,7 +133,8 @@ class Tensor:
     Attributes
     ----------
     data : numpy.ndarray or cupy.ndarray
-        The values. Changing them in place after they were used is not noticed: don't.
+        The values. Those of an op's result are read-only. Of a tensor made by :func:`tensor`, a
+        change in place after they were used is not noticed: don't.
     node : Node or None
         How it was made; None if no gradient is required.
 
@@ -226,7 +230,8 @@ class Tensor:
         return bool(self.data)
 
     def __float__(self):
-        if self.node is not None and thread.state.transforms:
+        state = thread.state
+        if self.node is not None and (state.transforms or (state.recording and _assigned())):
             raise TypeError(
                 "a tensor that is being differentiated does not turn into a number by itself, as "
                 "float(t), math.sin(t), array[0] = t or array.fill(t) want, since its derivative "
@@ -312,6 +317,12 @@ def leaf(array):
 def raw(x):
     """Return the array of a tensor, and anything else as it is."""
     return x.data if type(x) is Tensor else x
+
+
+def _assigned():
+    """Whether the caller of ``__float__`` is an assignment, array[0] = t, and not float(t)."""
+    frame = sys._getframe(2)
+    return frame.f_code.co_code[frame.f_lasti] == opmap["STORE_SUBSCR"]
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from ..numpy_rules import numpy_functions
 from ..tensor import Tensor
 from . import assembly, decompositions, elementwise, linalg, reduction, shape, statistics, ufuncs
 from .conv import mean_pool2d
-from .elementwise import gelu, relu, sigmoid, softplus
-from .fast.conv import conv2d, max_pool2d
+from .elementwise import elu, gelu, relu, sigmoid, softplus
+from .fast.conv import conv2d, conv2d_transpose, max_pool2d
 from .fast.norm import batch_norm
 from .loss import cross_entropy, descend, mse
 from .reduction import log_softmax, logsumexp, softmax, sum_to
@@ -79,10 +79,12 @@ __all__ = [
     "assembly",
     "batch_norm",
     "conv2d",
+    "conv2d_transpose",
     "cross_entropy",
     "decompositions",
     "descend",
     "elementwise",
+    "elu",
     "gelu",
     "linalg",
     "log_softmax",

