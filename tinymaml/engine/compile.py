@@ -210,7 +210,10 @@ def input_names(function, args, kwargs):
     ['linear1_weight', 'linear1_bias', 'x']
     """
     try:
-        parameters = list(inspect.signature(function).parameters)
+        known = inspect.signature(function).parameters.values()
+        parameters = [
+            p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
     except ValueError:
         parameters = []
     parameters += [f"argument{i}" for i in range(len(parameters), len(args))]
