@@ -847,3 +847,19 @@ add("empty_like", lambda x: np.empty_like(x).shape, normal(2, 3), differentiable
 add("full_like", np.full_like, normal(2, 3), 7.0, differentiable=False)
 add("array_equal", np.array_equal, _a, _a, differentiable=False)
 add("allclose", np.allclose, _b, _b, equal_nan=True, differentiable=False)
+
+# The memory of a memory module, which is no function of what it is told but of what is near.
+_known = np.array([[-1, 0, 1, 0], [-1, 1, 1, 0]])
+_queries = normal(2, 4, 3)
+_options = {"slots": 3, "differentiable": False}
+add("memory_contrast", table["memory_contrast"], _queries, _known, np.abs(_known), **_options)
+add("memory_answers", table["memory_answers"], _queries, _known, classes=2, **_options)
+add(
+    "memory_recall",
+    table["memory_recall"],
+    normal(2, 5, 3),
+    _queries,
+    _known,
+    classes=2,
+    **_options,
+)

@@ -26,8 +26,11 @@ cross-entropy of all steps.
 
 Left open, or changed here: what is written is a vector of its own, as in public code, where the
 paper writes the key; all heads share one least used slot; the state starts with h, c, r at 0, M at
-1e-6, and w^r and w^u at the first slot. The paper has no episodes of support and query: here the
-support is a stream, after which each query image is one more step of its own, from the same memory.
+1e-6, and w^r and w^u at the first slot. Weights of the heads start with a standard deviation of 1,
+those of the output with 0.2: smaller ones leave keys and vectors near 0, and it takes many times as
+long until the network finds out what the memory is good for. The paper has no episodes of support
+and query: here the support is a stream, after which each query image is one more step of its own,
+from the same memory.
 """
 
 from dataclasses import dataclass
@@ -40,7 +43,7 @@ from ..engine.ops import cross_entropy, sigmoid, softmax
 from ..engine.ops.loss import one_hot
 from ..engine.structure import map_leaves
 from ..engine.tensor import Tensor, raw
-from ..nn import Layer, Linear, LSTMCell, cosine_similarity
+from ..nn import Layer, Linear, LSTMCell, cosine_similarity, normal
 from ..tasks.streams import late
 from .learner import Array, Learner, Params
 
@@ -102,8 +105,10 @@ class MANN(Learner):
         return {
             "body": self.body,
             "controller": LSTMCell(self.features + self.n_way + read, self.hidden),
-            "heads": Linear(self.hidden, 2 * read + self.heads),  # keys, vectors, gates
-            "output": Linear(self.hidden + read, self.n_way),
+            "heads": Linear(
+                self.hidden, 2 * read + self.heads, normal(1.0)
+            ),  # keys, vectors, gates
+            "output": Linear(self.hidden + read, self.n_way, normal(0.2)),
         }
 
     def init(self, rng):
