@@ -4,6 +4,7 @@ import functools
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.extra.numpy as hnp
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_derivatives import DIFFERENTIABLE
+from test_learners import LEARNERS, TRAINED, episodes, init
 from test_maml import problem
 
 import tinymaml as tm
@@ -202,32 +204,24 @@ def test_adapting_to_one_task_without_a_task_axis(steps):
     assert same(compiled(params, other), adapt(params, other))
 
 
-LEARNERS = {
-    "MAML": lambda body: tm.learners.MAML(body, tm.nn.cross_entropy, lr=0.1, steps=2),
-    "Pretrained": lambda body: tm.learners.Pretrained(body, tm.nn.cross_entropy, lr=0.1),
-    "NoAdaptation": lambda body: tm.learners.NoAdaptation(body, tm.nn.cross_entropy),
-    "ProtoNet": tm.learners.ProtoNet,
-}
-counts = pytest.mark.xfail(
-    raises=TypeError, strict=True, reason="it counts classes by their labels"
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[counts] if n == "ProtoNet" else []) for n in LEARNERS]
-)
+@pytest.mark.parametrize("name", TRAINED)
 def test_objectives_of_learners(name):
-    _, _, tasks = classifier(4)
-    learner = LEARNERS[name](tm.nn.mlp((5, 8, 3), tm.nn.he_normal, batch_norm=True))
-    params = learner.init(np.random.default_rng(SEED))
-
-    def step(params, tasks):
-        value = learner.objective(params, tasks)
-        return value, tm.grad(value, params)
-
-    compiled, _ = ran(step, params, tasks)
-    others = moved(params, tasks)
-    assert same(compiled(*others), step(*others))
+    """What a learner says of itself is so; trainings ask it."""
+    learner = LEARNERS[name]
+    if hasattr(learner, "n_way"):  # without, it looks at the labels, and compile says so
+        with pytest.raises(TypeError, match="cannot make a Python number"):
+            tm.compile(learner.objective)(init(learner), episodes())
+        learner = replace(learner, n_way=3)
+    params, step = init(learner), value_and_gradient(learner.objective)
+    compiled, rng = tm.compile(step), np.random.default_rng(SEED)
+    prepared = [learner.prepare(episodes(seed=i), rng, i) for i in range(3)]
+    if learner.compiles:
+        for tasks in prepared:
+            assert same(compiled(params, tasks, 1.0), step(params, tasks, 1.0))
+        return
+    with pytest.raises(RuntimeError, match="did something else than at its first call"):
+        for tasks in prepared:
+            compiled(params, tasks, 1.0)
 
 
 # Any program

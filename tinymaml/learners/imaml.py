@@ -67,6 +67,8 @@ class IMAML(GradientLearner):
     cg_steps: int = 5
     inductive: bool = False
 
+    compiles = False  # conjugate gradients work on arrays
+
     def path(self, params, support, steps):
         theta = phi = per_task(params, len(support.x))
 
