@@ -290,6 +290,11 @@ add("tile", np.tile, normal(2, 1, 2), (3, 1))
 add("pad", np.pad, normal(2, 3), 1)
 add("pad", np.pad, normal(2, 3), ((1, 0), (2, 1)), constant_values=3.0)
 add("pad", np.pad, normal(3), (1, 2))
+add("pad", np.pad, normal(2, 3), 1, constant_values=np.array([[1.0, 2.0], [3.0, 4.0]]))
+add("pad", np.pad, normal(2, 3), (2, 1), mode="linear_ramp", end_values=(5.0, -4.0))
+for _mode in "maximum minimum mean median".split():
+    add("pad", np.pad, spread(3, 2), ((2, 1), (0, 1)), mode=_mode)
+    add("pad", np.pad, spread(4), 1, mode=_mode, stat_length=(2, 3))
 for _axis in (None, 0, (0, -1)):
     add("flip", np.flip, normal(2, 3), axis=_axis)
 add("fliplr", np.fliplr, normal(2, 3))
@@ -346,6 +351,8 @@ add("scatter_add", shape_ops.scatter_add, normal(2, 3), slice(1, 3), (4, 3))
 add("scatter_add", shape_ops.scatter_add, normal(), 2, (3,))
 add("take", np.take, normal(2, 3), np.array([[0, 5], [5, 1]]))
 add("take", np.take, normal(2, 3), [2, 0, 2], axis=1)
+add("take", np.take, normal(2, 3), [7, -8, 2], axis=1, mode="wrap")
+add("take", np.take, normal(2, 3), [7, -8, 2], axis=1, mode="clip")
 add("take", np.take, normal(2, 3), 1, axis=-1)
 add("take_along_axis", np.take_along_axis, normal(2, 3), np.array([[2, 0], [1, 1]]), axis=1)
 add("take_along_axis", np.take_along_axis, normal(2, 3), np.array([[1]]), axis=-1)
@@ -503,8 +510,9 @@ for _ord in (0, 1, 2, 3, 0.5, -1, np.inf, -np.inf):
 add("vector_norm", np.linalg.vector_norm, normal(2, 3, 2), axis=(0, 2), keepdims=True)
 add("vecdot", np.vecdot, normal(2, 3), normal(3))
 add("vecdot", np.linalg.vecdot, normal(3, 2), normal(3, 2), axis=0)
-add("matvec", np.matvec, normal(2, 2, 3), normal(3))
-add("vecmat", np.vecmat, normal(2), normal(2, 3))
+if hasattr(np, "matvec"):  # NumPy 2.2
+    add("matvec", np.matvec, normal(2, 2, 3), normal(3))
+    add("vecmat", np.vecmat, normal(2), normal(2, 3))
 for _module in (np, np.linalg):
     add("matrix_transpose", _module.matrix_transpose, normal(2, 3, 4))
 add("matmul", np.linalg.matmul, normal(2, 3), normal(3, 2))
@@ -578,7 +586,7 @@ add("sum", lambda x: x.sum(1, initial=3.0, where=backend.asarray(_there)), norma
 add("var", np.var, normal(4), correction=1)
 add("var", np.var, normal(4), mean=np.array([0.5]))
 add("add.reduce", np.add.reduce, normal(2, 3), 0, where=_there)
-for _name in "cumulative_sum cumulative_prod".split():
+for _name in "cumulative_sum cumulative_prod".split() if hasattr(np, "unstack") else ():
     add(_name, getattr(np, _name), normal(3))
     add(_name, getattr(np, _name), normal(2, 3), axis=1, include_initial=True)
 add("sort", np.sort, spread(4), stable=True)
@@ -666,7 +674,8 @@ add("dstack", np.dstack, [normal(3), normal(3)])
 add("dstack", np.dstack, [normal(2, 3), normal(2, 3, 2)])
 add("block", np.block, [[normal(2, 2), normal(2, 1)], [normal(1, 2), 5.0]])
 add("block", np.block, [normal(2), normal(3)])
-add("unstack", np.unstack, normal(2, 3), axis=1)
+if hasattr(np, "unstack"):  # NumPy 2.1
+    add("unstack", np.unstack, normal(2, 3), axis=1)
 add("broadcast_arrays", np.broadcast_arrays, normal(2, 1), normal(3))
 for _options in ({}, {"indexing": "ij"}, {"sparse": True}):
     add("meshgrid", np.meshgrid, normal(2), normal(3), normal(1), **_options)
@@ -697,6 +706,11 @@ add("where", lambda x: x[np.where(x > 0)], spread(5))
 for _mode in "edge reflect symmetric wrap".split():
     add("pad", np.pad, normal(3, 3), ((1, 2), (0, 1)), mode=_mode)
 add("reshape", np.reshape, normal(2, 3), (3, 2), order="F")
+add("nansum", np.nansum, normal(2, 3), where=_there)
+add("nanmean", np.nanmean, normal(2, 3), axis=1, where=_there)
+for _order in "AK":
+    add("ravel", np.ravel, normal(2, 3), order=_order)
+    add("ravel", lambda x, o=_order: np.ravel(x.T, order=o), normal(2, 3))
 add("ravel", np.ravel, normal(2, 3), order="F")
 
 # Layers. Leading axes broadcast: of the images, of the weights, of both, none.

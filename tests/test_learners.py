@@ -398,18 +398,25 @@ def test_reptile_learns_sinusoids():
 # Schedules: how the objective is descended
 
 
-def test_the_rate_of_a_schedule_is_constant_or_falls_linearly_or_by_halves():
+def test_the_rate_of_a_schedule_is_constant_or_falls_in_a_line_a_wave_or_by_halves():
     rates = {
         decay: [Schedule(steps=8000, meta_lr=0.5, decay=decay).optimiser(s).lr for s in steps]
         for decay, steps in {
             "none": (1, 8000),
             "linear": (1, 2, 4001, 8000),
+            "cosine": (1, 2001, 4001, 6001),
             "halving": (1, 2000, 2001, 4000, 4001, 8000),
         }.items()
     }
     assert rates == {
         "none": [0.5, 0.5],
         "linear": [0.5, pytest.approx(0.5 * 7999 / 8000), 0.25, pytest.approx(0.5 / 8000)],
+        "cosine": [
+            0.5,
+            pytest.approx(0.25 + 0.25 * 0.5**0.5),
+            pytest.approx(0.25),
+            pytest.approx(0.25 - 0.25 * 0.5**0.5),
+        ],
         "halving": [0.5, 0.5, 0.25, 0.25, 0.125, 0.0625],
     }
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from test_learners import MLP, SETTINGS, TIED, episodes, host, init
+from test_metric_learners import assert_compiled_equals_eager
 
 import tinymaml as tm
 from tinymaml import learners, nn
@@ -183,6 +184,13 @@ def test_loss_and_all_gradients_are_pytorchs(name):
     for (n, g), expected in zip(tm.grad(ours, params).items(), theirs):
         size = max(1e-3, abs(expected).max().item())
         np.testing.assert_allclose(g.numpy(), expected.numpy(), rtol=0, atol=1e-9 * size, err_msg=n)
+
+
+@pytest.mark.numpy_only
+@pytest.mark.skipif(not hasattr(tm, "compile"), reason="there is no compiler")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_compiled_a_training_step_gives_the_same_numbers(name):
+    assert_compiled_equals_eager(VARIANTS[name])
 
 
 # Implicit MAML

@@ -253,6 +253,26 @@ def test_loss_gradients_and_predictions_are_pytorchs(name):
     np.testing.assert_allclose(said, scores, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.numpy_only
+@pytest.mark.skipif(not hasattr(tm, "compile"), reason="there is no compiler")
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "NearestNeighbour"])
+def test_compiled_a_training_step_gives_the_same_numbers(name):
+    assert_compiled_equals_eager(replace(SYSTEMS[name], n_way=3))
+
+
+def assert_compiled_equals_eager(learner):
+    def step(params, tasks):
+        value = learner.objective(params, tasks)
+        return {"value": value} | tm.grad(value, params)
+
+    compiled, params = tm.compile(step), init(learner)
+    for seed in range(4):
+        tasks = episodes(seed=seed)
+        found, expected = compiled(params, tasks), step(params, tasks)
+        for n, array in expected.items():
+            np.testing.assert_array_equal(host(found[n]), host(array), err_msg=n)
+
+
 # Distortions
 
 

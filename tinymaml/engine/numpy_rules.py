@@ -131,7 +131,7 @@ def _call(key, numpys, name, args, kwargs):
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
         for key, value in list(kwargs.items()):
             if key not in ours and None not in ours:
-                if value is not None and key != "casting":  # these say nothing
+                if key != "casting" and repr(value) not in ("None", repr(_default(numpys, key))):
                     raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
                 del kwargs[key]
         kwargs = {ours.get(key, key): value for key, value in kwargs.items()}
@@ -144,6 +144,13 @@ def _call(key, numpys, name, args, kwargs):
         except TypeError as misfit:
             raise TypeError(f"{name} on a tensor takes {signature}: {misfit}") from None
         raise
+
+
+def _default(numpys, keyword):
+    """Return what a keyword of NumPy's is by default; that and None say nothing."""
+    with contextlib.suppress(ValueError, KeyError):  # some functions in C do not tell
+        return inspect.signature(numpys).parameters[keyword].default
+    return None
 
 
 @functools.cache

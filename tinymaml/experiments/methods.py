@@ -13,6 +13,7 @@ import numpy as np
 from .. import learners, nn
 from ..engine.backend import asarray
 from ..engine.tensor import no_grad
+from ..errors import UserError
 from ..pictures import plots
 from ..tasks import Batch, Task
 from .classification import QUERY, SUPPORT, MiniImageNet, TrainingBatches
@@ -87,6 +88,10 @@ class MAML(Method):
         check(self, "inner_lr", least=ABOVE_0, what="a number above 0")
         check(self, "inner_steps", least=0, most=1000, what="1 or more, or 0 for no adaptation")
         check(self, "test_steps", least=1, most=100, what="1 to 100")
+        if not self.inner_steps and (self.head == "tied" or self.learned_lr or self.multi_step):
+            raise UserError(
+                "--inner-steps is 0; give 1 or more with --head tied, --learned-lr or --multi-step"
+            )
 
     def learner(self, problem, inductive=False):
         tied, rates = self.head == "tied", problem.rates(self.inner_lr)

@@ -76,7 +76,7 @@ class Problem:
     axis = "gradient steps"  # of the curves of a test
     suffix = ()  # of the method's name in tables
     without: tuple[str, ...] = ()  # settings of a method that have no meaning here
-    chunk: int | None = None  # tasks taken at once in training, all by default
+    chunk: int | None = 1000  # tasks taken at once in training, lest a large batch fill the memory
     test_chunk = 100  # and at test
     block = 100  # tasks of a test in memory at once; which tasks are drawn depends on it
     worst = float("inf")  # a score above it, or one that is not a number, counts as diverged

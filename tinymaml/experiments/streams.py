@@ -83,11 +83,9 @@ class OmniglotStreams(Omniglot):
 
     def paper_values(self, method) -> dict:
         """Return the paper's accuracies by the number of earlier views."""
-        printed = {}
+        label, printed = method.label(self), {}
         for k_shot, row in zip((1, 5), self.of_the_table):
-            if value := paper.value(
-                self.data, method.label(self), f"{self.n_way}-way {k_shot}-shot"
-            ):
+            if value := paper.value(self.data, label, f"{self.n_way}-way {k_shot}-shot"):
                 printed[row] = value[0]
         if self.data == "Omniglot" and self.n_way == 5:
             printed |= paper.BY_VIEW.get(method.name, {})

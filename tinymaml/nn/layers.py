@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import ops
-from ..engine.ops.linalg import linear
+from ..engine.ops.linalg import einsum, linear
 from ..engine.ops.shape import reshape
 from ..engine.tensor import Tensor, raw, tensor
 from .weights import Initialiser, glorot_uniform, zeros
@@ -278,7 +278,7 @@ class Resize(Layer):
 
     def __call__(self, params, x):
         rows, columns = (self._shares(raw(x), n) for n in x.shape[-3:-1])
-        return np.einsum("ph,...hwc,qw->...pqc", rows, x, columns)
+        return einsum("ph,...hwc,qw->...pqc", rows, x, columns)  # the same for arrays and tensors
 
     def _shares(self, x, n):
         """Return by how much each of n pixels makes up each of the new ones: (size, n)."""
