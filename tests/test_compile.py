@@ -1,10 +1,12 @@
 """compile(): programs equal to what they were made of, bit for bit, and what cannot be one."""
 
 import functools
+import re
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_derivatives import DIFFERENTIABLE
+from test_learners import LEARNERS, TRAINED, episodes, init
 from test_maml import problem
 
 import tinymaml as tm
@@ -202,32 +205,28 @@ def test_adapting_to_one_task_without_a_task_axis(steps):
     assert same(compiled(params, other), adapt(params, other))
 
 
-LEARNERS = {
-    "MAML": lambda body: tm.learners.MAML(body, tm.nn.cross_entropy, lr=0.1, steps=2),
-    "Pretrained": lambda body: tm.learners.Pretrained(body, tm.nn.cross_entropy, lr=0.1),
-    "NoAdaptation": lambda body: tm.learners.NoAdaptation(body, tm.nn.cross_entropy),
-    "ProtoNet": tm.learners.ProtoNet,
-}
-counts = pytest.mark.xfail(
-    raises=TypeError, strict=True, reason="it counts classes by their labels"
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[counts] if n == "ProtoNet" else []) for n in LEARNERS]
-)
+@pytest.mark.parametrize("name", TRAINED)
 def test_objectives_of_learners(name):
-    _, _, tasks = classifier(4)
-    learner = LEARNERS[name](tm.nn.mlp((5, 8, 3), tm.nn.he_normal, batch_norm=True))
-    params = learner.init(np.random.default_rng(SEED))
+    """What a learner says of itself is so; trainings ask it."""
+    learner = LEARNERS[name]
+    if hasattr(learner, "n_way"):
+        learner = replace(learner, n_way=3)
+    params, step = init(learner), value_and_gradient(learner.objective)
+    compiled, rng = tm.compile(step), np.random.default_rng(SEED)
+    prepared = [learner.prepare(episodes(seed=i), rng, i) for i in range(3)]
+    if learner.compiles:
+        for tasks in prepared:
+            assert same(compiled(params, tasks, 1.0), step(params, tasks, 1.0))
+        return
+    with pytest.raises(RuntimeError, match="did something else than at its first call"):
+        for tasks in prepared:
+            compiled(params, tasks, 1.0)
 
-    def step(params, tasks):
-        value = learner.objective(params, tasks)
-        return value, tm.grad(value, params)
 
-    compiled, _ = ran(step, params, tasks)
-    others = moved(params, tasks)
-    assert same(compiled(*others), step(*others))
+def test_counting_classes_by_their_labels_is_refused():
+    learner = LEARNERS["ProtoNet"]
+    with pytest.raises(TypeError, match=r"cannot make a Python number .*int\(support.y.max\(\)\)"):
+        tm.compile(learner.objective)(init(learner), episodes())
 
 
 # Any program
@@ -550,6 +549,8 @@ def test_the_source_shows_algorithm_1():
         "# meta_step: return {name: p - 0.001 * gradient[name]",
         "return (",
     ]
+    own = step.source.split("def meta_step")[1]
+    assert not re.findall(r"(?<![.\w])\w+\(", re.sub(r"#.*|np\.\w+\(|return \(", "", own))[1:]
     source = " ".join(step.source.replace("#  ", "#").split())  # the depth of a comment aside
     place = 0
     for line in lines:

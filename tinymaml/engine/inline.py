@@ -401,10 +401,12 @@ class _Writer:
         keywords = {k.arg: self.operand(self.value(k.value)) for k in node.keywords}
         if None in keywords:
             raise NotInline
-        if called is isinstance and isinstance(arguments[0], Code):
+        if called in (isinstance, type) and isinstance(arguments[0], Code):
             like = arguments[0].array.like
             if like is None or not like.ndim:
                 raise NotInline  # NumPy makes scalars of results without axes
+            if called is type:
+                return Known(self.array_type)
             return Known(issubclass(self.array_type, arguments[1].value))
         if called is getattr and isinstance(arguments[0], Code):
             tree = ast.Attribute(arguments[0].tree, arguments[1].value, ast.Load())

@@ -319,7 +319,7 @@ class _Text:
             self.tree(v)
         for v in c.outputs():
             self.name(v)
-        function, lines = c.op.forward, []
+        function, lines = getattr(c.op.forward, "plain", c.op.forward), []
         try:
             if isinstance(function, np.ufunc):
                 raise NotInline
