@@ -10,12 +10,13 @@ import tinymaml as tm
 from tinymaml.engine.backend import asarray
 from tinymaml.parallel import local
 from tinymaml.parallel.chunks import gradient_by_chunks, value_and_gradient
-from tinymaml.parallel.group import Group, current
+from tinymaml.parallel.group import current
+from tinymaml.parallel.threads import single_threaded_blas
 
 from .workloads import META_LR, Contender, cores
 
 LIMIT_SECONDS = 0.2  # that the products of one shape are timed
-_open = []  # groups of processes
+_open = []  # groups of processes and limits of threads, which last
 
 
 def build(workload, dtype, processes=None, eager=False):
@@ -26,8 +27,9 @@ def build(workload, dtype, processes=None, eager=False):
     chunks = -(-workload.meta_batch // (workload.chunk or workload.meta_batch))
     size = min(processes or cores(), chunks)
     if size == 1:
-        parts = _parts(workload, dtype, eager)
-        return Contender(*[_led(Group(), parts, name) for name in parts], threads="1")
+        _open.append(single_threaded_blas())
+        _open[-1].__enter__()
+        return Contender(**_parts(workload, dtype, eager), threads="1")
     # they end with this process
     _open.append(local.processes(size, _follow, (workload, dtype, eager)))
     group = _open[-1].__enter__()

@@ -355,20 +355,17 @@ def _flatten(structure, inputs):
     That is: form, shapes, dtypes, strides, what requires a gradient, and the values of numbers.
     """
     kind = type(structure)
-    if kind is Tensor or kind is np.ndarray or is_array(structure):
-        inputs.append(structure)
-        array = structure.data if kind is Tensor else structure
-        node = structure.node if kind is Tensor else None
-        # True of a leaf, False of what was computed, which is refused
-        required = node and node.op is None
-        return type(array), array.shape, array.dtype, array.strides, required
     if isinstance(structure, dict):
         return tuple([(key, _flatten(part, inputs)) for key, part in structure.items()])
     if isinstance(structure, (list, tuple)):
         return (kind, *[_flatten(part, inputs) for part in structure])
     inputs.append(structure)
-    if isinstance(structure, (int, float, complex, np.generic)):
-        return kind, repr(structure)  # 0.0 is not -0.0, and nan is nan
+    if kind is Tensor:
+        array, node = structure.data, structure.node
+        # True of a leaf, False of what was computed, which is refused
+        return type(array), array.shape, array.dtype, array.strides, node and node.op is None
+    if kind is np.ndarray or is_array(structure):
+        return kind, structure.shape, structure.dtype, structure.strides, None
     return kind, structure if kind.__hash__ else id(structure)
 
 
