@@ -706,7 +706,6 @@ add("where", lambda x: x[np.where(x > 0)], spread(5))
 for _mode in "edge reflect symmetric wrap".split():
     add("pad", np.pad, normal(3, 3), ((1, 2), (0, 1)), mode=_mode)
 add("reshape", np.reshape, normal(2, 3), (3, 2), order="F")
-add("nansum", np.nansum, normal(2, 3), where=_there)
 add("nanmean", np.nanmean, normal(2, 3), axis=1, where=_there)
 for _order in "AK":
     add("ravel", np.ravel, normal(2, 3), order=_order)

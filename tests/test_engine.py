@@ -162,7 +162,7 @@ class TestErrors:
     )
     @pytest.mark.parametrize("requires_grad", [True, False])
     def test_numpy_functions_without_a_derivative_are_refused_by_name(self, call, requires_grad):
-        names = r"np\.(fft\.i?fft|nextafter|polydiv|lib\.scimath\.sqrt) has no derivative"
+        names = r"np\.(fft\.i?fft|nextafter|polydiv|lib\.\w*scimath\w*\.sqrt) has no derivative"
         with pytest.raises(TypeError, match=names):
             call(tm.tensor(np.eye(3), requires_grad=requires_grad))
 
@@ -534,7 +534,7 @@ class TestDtypes:
         with np.errstate(invalid="ignore"):
             result = sample.call(lambda a: xs.append(single(a)) or xs[-1])
             expected = sample.call(lambda a: single(a).numpy())
-        own = (sample.function.__module__ or "").startswith("tinymaml")
+        own = (getattr(sample.function, "__module__", None) or "").startswith("tinymaml")
         for y, e in zip(leaves(result), leaves(expected)):
             if type(y) is Tensor and y.dtype.kind == "f":
                 # NumPy widens where a sample brings lists or integers along

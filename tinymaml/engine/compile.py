@@ -25,6 +25,8 @@ from .tensor import Tensor, leaf, raw, thread
 
 _HIDDEN = tuple([str(Path(__file__).parents[1] / room) for room in ("engine", "nn")])
 _COMPREHENSIONS = ("<dictcomp>", "<listcomp>", "<setcomp>", "<genexpr>")
+#: Python 3.11's syntax trees are not made for several threads.
+_WRITING = threading.Lock()
 _CHECKED = 2  # calls that run eagerly beside
 
 
@@ -289,7 +291,8 @@ class Compiled:
             )
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
         result = map_leaves(_detached, result)  # which lets go of the graph
-        made = before or Program(self.__name__, recording, variables, outputs, result)
+        with _WRITING:
+            made = before or Program(self.__name__, recording, variables, outputs, result)
         if before is not None:
             if (differs := before.differs(recording.calls, variables)) is not None:
                 raise RuntimeError(
