@@ -26,7 +26,7 @@ ROUNDED = set(
     "mean var std norm dot inner vdot tensordot einsum matmul trace det slogdet solve inv cholesky "
     "prod multiply.reduce batch_norm conv2d mean_pool2d sinc sum median"
     " nanmedian quantile cov svd svdvals qr matrix_power corrcoef cond matrix_norm eigvalsh lstsq "
-    "polyfit gradient correlate geomspace vector_norm".split()
+    "polyfit gradient correlate geomspace vector_norm vecdot".split()
 )
 
 

@@ -379,7 +379,8 @@ def compile(function: Callable) -> Compiled:
     Parameters
     ----------
     function : function
-        Of arrays, tensors, numbers, and dicts, lists and tuples of them. It gives tensors or such
+        Of arrays, tensors, numbers, and dicts, lists and tuples of them. It is given tensors in
+        place of arrays, which do not require a gradient. It gives tensors or such
         structures of them. Everything it computes goes through tensors, NumPy's functions and ops;
         random numbers are passed in. What it uses from outside is taken as it is at every call, if
         it is changed in place; another array under the same name is not noticed.
@@ -403,7 +404,7 @@ def compile(function: Callable) -> Compiled:
     >>> import numpy as np, tinymaml as tm
     >>> slope = tm.compile(tm.func.grad(lambda x: np.tanh(x).sum()))
     >>> slope(np.array([0.0, 0.5]))
-    array([1.        , 0.78644773])
+    Tensor([1. , 0.78644773])
     """
     if not callable(function):
         raise TypeError(f"compile takes a function, not {function!r}")

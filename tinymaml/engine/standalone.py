@@ -37,7 +37,7 @@ def sources(space: dict, program: str = "") -> str:
     Examples
     --------
     >>> from tinymaml.engine.ops.conv import same_padding
-    >>> print(sources({"same": same_padding})[:40])
+    >>> print(sources({"same": same_padding})[:31])
     def same(size, kernel, stride):
     """
     writer = _Definitions(space, program)
