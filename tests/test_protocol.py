@@ -61,7 +61,7 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
-    omniglot-mann                   5    -     -     -     -       16    100000    -       -
+    omniglot-mann                   5    -     -     -     -       16    30000     -       -
     omniglot-memory-module          5    -     -     -     -       1     10000     -       -
     omniglot-20way-tied             20   1     0.1   1     1       8     30000      0       False
     omniglot-statistician           -    -     -     -     -       1     45000      4       -
@@ -74,7 +74,12 @@ NUMBERS = """
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
-DECAYS = {"omniglot-protonet": "halving", "omniglot-20way-tied": "cosine"}
+META_RATES = {"omniglot-mann": 3e-3, "omniglot-memory-module": 3e-4}
+DECAYS = {
+    "omniglot-mann": "linear",
+    "omniglot-protonet": "halving",
+    "omniglot-20way-tied": "cosine",
+}
 
 
 @pytest.mark.parametrize(("name", "numbers"), [(name, numbers) for name, *numbers in NUMBERS])
@@ -86,12 +91,12 @@ def test_the_presets_are_the_papers(name, numbers):
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     else:
         decay = DECAYS.get(name, "none")
-        rate = 3e-4 if name == "omniglot-memory-module" else 1e-3
+        rate = META_RATES.get(name, 1e-3)
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", rate, decay)
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
     assert schedule.clip == (10 if maml_of_mini else 0)
-    assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 0)
+    assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 10 if "mann" in name else 0)
     if isinstance(preset.method, methods.MAML) and config.get("head") == "own":
         assert config["test_query"] == 0
         assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)

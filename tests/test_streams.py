@@ -144,7 +144,7 @@ def photographs(seed=0):
 
 def small(name, **settings):
     often = {"log_every": 2, "checkpoint_every": 2, "validate_every": 2, "validation_tasks": 3}
-    found = EXPERIMENTS[name].replace(meta_batch=2, **often, **settings)
+    found = EXPERIMENTS[name].replace(meta_batch=2, decay="none", **often, **settings)
     if name == "omniglot-memory-module":
         found = found.replace(filters=2, width=8, train_way=6)
     return replace(found, problem=found.problem.with_images(photographs()))
