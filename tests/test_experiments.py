@@ -306,6 +306,7 @@ SMALL = {
     "sinusoid": ("--steps", 100),
     "omniglot": ("--steps", 1, "--meta-batch", 2),
     "omniglot-protonet": ("--steps", 1, "--train-way", 10),
+    "omniglot-siamese-koch": ("--steps", 1, "--image-size", 28),
     "omniglot-memory-module": ("--steps", 1, "--train-way", 10, "--filters", 2, "--views", 4),
     "miniimagenet": ("--steps", 10, "--image-size", 16, "--filters", 4),
 }
@@ -369,9 +370,10 @@ def test_a_learner_with_three_methods_is_tested_on_sinusoids():
     assert len({row["mean"] for row in results["rows"] if row["setting"] == "K = 5"}) == 1
 
 
-def test_a_rate_that_falls_to_0_keeps_its_number_of_steps(tmp_path):
+@pytest.mark.parametrize("name", ["omniglot-reptile", "omniglot-20way-tied"])
+def test_a_rate_that_falls_to_0_keeps_its_number_of_steps(name, tmp_path):
     run = Run(tmp_path / "run")
-    settings = EXPERIMENTS["omniglot-reptile"].replace(steps=5).config()
-    run.start({"experiment": "omniglot-reptile", "settings": settings, "data": None})
+    settings = EXPERIMENTS[name].replace(steps=5).config()
+    run.start({"experiment": name, "settings": settings, "data": None})
     with pytest.raises(UserError, match="--steps differs from the run's 5, over which"):
-        launch.train_run("omniglot-reptile", {"steps": 6}, str(run.path), resume=True)
+        launch.train_run(name, {"steps": 6}, str(run.path), resume=True)

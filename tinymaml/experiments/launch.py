@@ -174,6 +174,7 @@ def _test(name, experiment, run, reached, test_tasks):
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
         "training": training,
         "seconds": round(time.perf_counter() - started, 1),
+        **experiment.costs(reached.params),
         **_machine(),
     }
     run.write_json("results.json", results)

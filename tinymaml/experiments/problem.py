@@ -30,6 +30,8 @@ class Trial(NamedTuple):
         Whose statistics batch norm takes.
     curve : bool
         Whether all scores are kept as a curve.
+    floor : str
+        Which of the floors it is, if any; see :mod:`~.floors`.
     """
 
     learner: Learner
@@ -40,14 +42,24 @@ class Trial(NamedTuple):
     rows: Sequence[int] = (0,)
     batch_norm: str | None = None
     curve: bool = False
+    floor: str = ""
 
     def score(self, split: str, rng: np.random.Generator, n_tasks: int, bar=None) -> dict:
         """Score the learner on tasks of a split, as :func:`~.evaluation.summarise` does."""
         problem = self.problem
         blocks = problem.blocks(split, rng, n_tasks)
+        if self.floor == "shuffled labels":
+            blocks = _shuffled(blocks, rng.spawn(1)[0])
         options = {"steps": self.steps, "chunk": problem.test_chunk, "bar": bar}
         scores = score_tasks(self.learner, self.params, blocks, problem.score, **options)
         return summarise(scores, problem.worst)
+
+
+def _shuffled(blocks, rng):
+    """Yield tasks with the labels of each support in another order."""
+    for tasks in blocks:
+        y = rng.permuted(tasks.support.y, axis=1)
+        yield tasks._replace(support=tasks.support._replace(y=y))
 
 
 class Problem:

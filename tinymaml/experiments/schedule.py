@@ -43,11 +43,12 @@ def check(settings, *names: str, least: float, most: float | None = None, what: 
             raise UserError(f"{flag(name)} is {value}; give {what}{limit}")
 
 
-def choose(settings, name: str, *known: str) -> None:
+def choose(settings, name: str, *known) -> None:
     """Raise UserError if the value of the named setting is not one of the known ones."""
     value = getattr(settings, name)
     if value not in known:
-        raise UserError(f"{flag(name)} is {value!r}; choose {', '.join(known[:-1])} or {known[-1]}")
+        *others, last = map(str, known)
+        raise UserError(f"{flag(name)} is {value!r}; choose {', '.join(others)} or {last}")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from .learner import Array, GradientLearner, Params
 
 Loss = Callable[[Params, Array, Array], Tensor]  # of (params, x, y): one value per task
 Rates = float | Tensor | dict[str, float | Tensor]
-LEARNED = "lr."  # the names of learned rates start so
 
 
 def adapt(
@@ -138,10 +137,23 @@ def meta_loss(
     >>> value = tm.maml.meta_loss(loss, params, tm.Task(batch, batch), lr=0.01)
     >>> gradient = tm.grad(value, params)
     """
-    tasks = _tasks(params, tasks)
-    params = per_task(params, len(tasks.support.x))
+    tasks = Task(*[_on_backend_of(params, Batch(*batch)) for batch in tasks])
+    n_tasks = len(tasks.support.x)
+    lengths = [len(a) for batch in tasks for a in batch]
+    if lengths != [n_tasks] * 4:
+        raise ValueError(
+            "every array in tasks needs the same leading task axis, but support x, y and query "
+            f"x, y have {', '.join(map(str, lengths))} tasks"
+        )
+    params = per_task(params, n_tasks)
     adapted = adapt(loss, params, tasks.support, lr=lr, steps=steps, first_order=first_order)
-    return _query_loss(loss, adapted, tasks.query)
+    values = _values(loss(adapted, *tasks.query))
+    if values.shape != (n_tasks,):
+        raise ValueError(
+            f"the loss gave shape {values.shape} for {n_tasks} tasks; it must give one value per "
+            "task, a mean over examples but not over tasks"
+        )
+    return values.mean()
 
 
 def meta_gradient(
@@ -210,16 +222,6 @@ class MAML(GradientLearner):
     inductive : bool
         At test, normalise by the statistics of the support (inductive) and not by those of the
         batch that is predicted (transductive, as in the paper).
-    ways : int, optional
-        Tie the last layer of a model that ends in ``nn.Linear(inputs, 1, bias=False)``: so many
-        classes start from its one vector, and the order of their labels cannot matter (UNICORN:
-        Ye & Chao 2022).
-    learned_lr : bool
-        Learn a rate of each parameter for each inner step, from ``lr`` on (MAML++: Antoniou,
-        Edwards & Storkey 2019, section 4).
-    multi_step : bool
-        Descend the mean of the query losses after every inner step, and not the loss after the
-        last one (MAML++, where the earlier ones fade out in training).
 
     Examples
     --------
@@ -239,85 +241,19 @@ class MAML(GradientLearner):
     first_order: bool = False
     test_steps: int | None = None
     inductive: bool = False
-    ways: int | None = None
-    learned_lr: bool = False
-    multi_step: bool = False
-
-    def init(self, rng):
-        params = self.model.init(rng)
-        for name, (lr, first) in self._alphas(params).items() if self.learned_lr else ():
-            if lr and self.steps > first:
-                start = np.full(self.steps - first, lr, np.float32)
-                params[LEARNED + name] = tensor(start, requires_grad=True)
-        return params
 
     def task_loss(self, params: Params, x: Array, y: Array) -> Tensor:
         """Return the loss of each task: L_T(f_theta)."""
         return self.loss(self.model(params, x), y)
 
     def objective(self, params, tasks):
-        tasks = _tasks(params, tasks)
-        path = list(self.path(params, tasks.support, self.steps, self.first_order))
-        ends = path[1:] if self.multi_step else path[-1:]
-        losses = [_query_loss(self.task_loss, end, tasks.query) for end in ends]
-        return sum(losses[1:], losses[0]) / len(losses)
+        inner = {"lr": self.lr, "steps": self.steps, "first_order": self.first_order}
+        return meta_loss(self.task_loss, params, tasks, **inner)
 
-    def path(self, params, support, steps, first_order=True):
-        own = {name: p for name, p in params.items() if not name.startswith(LEARNED)}
-        theta = per_task(own, len(support.x))
-        if self.ways:
-            head = self.model.names[-1]
-            theta[head] = broadcast_to(theta[head], (*theta[head].shape[:-1], self.ways))
-        yield theta
-        for step in range(steps):
-            rates = {"lr": self.rates(params, step), "first_order": first_order}
-            yield (theta := adapt(self.task_loss, theta, support, **rates))
-
-    def rates(self, params: Params, step: int) -> Rates:
-        """Return alpha at a step, from 0 on; beyond training's steps, learned ones are the last."""
-        if not (self.ways or self.learned_lr):
-            return self.lr
-        own = {name: p for name, p in params.items() if not name.startswith(LEARNED)}
-        found = {}
-        for name, (lr, first) in self._alphas(own).items():
-            learned = params.get(LEARNED + name)
-            if learned is not None and step >= first:
-                lr = learned[min(step - first, len(learned) - 1)]
-            found[name] = lr if step >= first else 0
-        return found
-
-    def _alphas(self, params):
-        """Return by name where alpha starts, and the first step that it is of.
-
-        While all classes share one vector w, the gradient of the features is
-        sum_k (p_k - y_k) w = 0: the first step moves the tied layer alone.
-        """
-        rates = self.lr if isinstance(self.lr, dict) else dict.fromkeys(params, self.lr)
-        late = set(params) - {self.model.names[-1]} if self.ways else set()
-        return {name: (lr, int(name in late)) for name, lr in rates.items()}
-
-
-def _tasks(params, tasks):
-    """Return tasks on the backend of the parameters, or say that they are not as many."""
-    tasks = Task(*[_on_backend_of(params, Batch(*batch)) for batch in tasks])
-    lengths = [len(a) for batch in tasks for a in batch]
-    if len(set(lengths)) > 1:
-        raise ValueError(
-            "every array in tasks needs the same leading task axis, but support x, y and query "
-            f"x, y have {', '.join(map(str, lengths))} tasks"
-        )
-    return tasks
-
-
-def _query_loss(loss, adapted, query):
-    """Return the mean over tasks of the loss of adapted parameters."""
-    values, n_tasks = _values(loss(adapted, *query)), len(query.x)
-    if values.shape != (n_tasks,):
-        raise ValueError(
-            f"the loss gave shape {values.shape} for {n_tasks} tasks; it must give one value per "
-            "task, a mean over examples but not over tasks"
-        )
-    return values.mean()
+    def path(self, params, support, steps):
+        yield (params := per_task(params, len(support.x)))
+        for _ in range(steps):
+            yield (params := adapt(self.task_loss, params, support, lr=self.lr, first_order=True))
 
 
 def _values(values):

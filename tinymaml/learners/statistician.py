@@ -30,10 +30,11 @@ from functools import cached_property
 import numpy as np
 
 from ..engine.ops import sigmoid, softplus
+from ..engine.ops.loss import one_hot
 from ..engine.tensor import Tensor
 from ..nn import ELU, BatchNorm, Layer, Linear, Residual, Sequential
 from ..tasks import Batch, Prepared
-from .learner import Array, Learner, Params
+from .learner import LEAST, Array, Learner, Params
 
 EPOCH = 150  # iterations
 
@@ -52,6 +53,8 @@ class NeuralStatistician(Learner):
         (n, hidden) -> (n, h, w, c): the logits of pixels in [0, 1].
     features, context, latent, hidden : int
         Sizes: of what the encoder gives, of c, of z, and of the hidden layers.
+    n_way, train_way : int, optional
+        As of :class:`~tinymaml.learners.learner.MetricLearner`.
     inductive : bool
         Normalise the query too by the statistics of the support, and not by its own.
 
@@ -72,11 +75,13 @@ class NeuralStatistician(Learner):
     context: int = 512
     latent: int = 16
     hidden: int = 256
+    n_way: int | None = None
+    train_way: int | None = None
     inductive: bool = False
 
     @cached_property
     def networks(self) -> dict[str, Layer]:
-        """The networks by name."""
+        """The networks by name: "context" gives q(c | D), "inference" q(z | c, x)."""
         n, c, z = self.hidden, 2 * self.context, 2 * self.latent  # a mean and a log-variance each
 
         def block(inputs, outputs):
@@ -84,15 +89,13 @@ class NeuralStatistician(Learner):
             block = Residual(*layers[:-1])
             return Sequential(Linear(inputs, n), ELU(), block, ELU(), Linear(n, outputs))
 
-        dense = [Linear(n + 1, n), ELU(), Linear(n, n), ELU(), Linear(n, c)]
         return {
             "encoder": self.encoder,
             "statistic": Sequential(Linear(self.features, n), BatchNorm(n), ELU()),
-            "context": Sequential(*dense),  # q(c | D)
-            "inference": block(self.features + self.context, z),  # q(z | c, x)
-            "prior": block(self.context, z),  # p(z | c)
-            "join": Sequential(Linear(self.latent + self.context, n), ELU()),
-            "decoder": self.decoder,
+            "context": Sequential(Linear(n + 1, n), ELU(), Linear(n, n), ELU(), Linear(n, c)),
+            "inference": block(self.features + self.context, z),
+            "prior": block(self.context, z),
+            "decoder": Sequential(Linear(self.latent + self.context, n), ELU(), self.decoder),
         }
 
     def init(self, rng):
@@ -102,7 +105,7 @@ class NeuralStatistician(Learner):
     def prepare(self, tasks, rng, step):
         """Draw the noise of c and z and which images of a set count, and say what a is."""
         y = np.concatenate([tasks.support.y, tasks.query.y], axis=1)
-        counts = _members(y).sum(-1)
+        counts = self._training_sets(y).sum(-1)
         sizes = np.take_along_axis(rng.integers(1, counts + 1), y, 1)
         order = rng.random(y.shape)
         before = (y[:, :, None] == y[:, None]) & (order[:, None] < order[:, :, None])
@@ -122,13 +125,13 @@ class NeuralStatistician(Learner):
         """
         x, y = (np.concatenate(pair, axis=1) for pair in zip(*tasks[:2]))
         extra = getattr(tasks, "extra", {"counts": y == y, "c": 0, "z": 0, "a": 0})
-        members = _members(y)
+        members = self._training_sets(y)
         features = self._apply("encoder", params, x)
         q_c = self._posterior(params, features, members & extra["counts"][..., None, :])
         c = _sample(q_c, extra["c"])
         c_of_image = members.swapaxes(-1, -2).astype(c.dtype) @ c
         q_z = self._gaussian("inference", params, features, c_of_image)
-        logits = self._decode(params, _sample(q_z, extra["z"]), c_of_image)
+        logits = self._apply("decoder", params, _sample(q_z, extra["z"]), c_of_image)
         log_p = x * logits - softplus(logits)
         reconstruction = log_p.reshape(*y.shape, -1).sum((-2, -1))
         standard = 0 * q_c[0], 0 * q_c[1]
@@ -139,10 +142,12 @@ class NeuralStatistician(Learner):
 
     def predict(self, params, support, x):
         fixed = self._statistics(params, support.x) if self.inductive else {}
-        sets = self._contexts(params, support.x, _members(support.y))
+        members = _members(support.y, self.n_way)
+        sets = self._contexts(params, support.x, members)
         alone = np.broadcast_to(np.arange(x.shape[1], like=support.y), x.shape[:2])
-        each = self._contexts(params | fixed, x, _members(alone))
-        return -kl([part[..., :, None, :] for part in each], [p[..., None, :, :] for p in sets])
+        each = self._contexts(params | fixed, x, _members(alone, x.shape[1]))
+        said = -kl([part[..., :, None, :] for part in each], [p[..., None, :, :] for p in sets])
+        return np.where(members.any(-1)[..., None, :], said, LEAST)
 
     def samples(self, params: Params, sets: Batch, noise: Array) -> Tensor:
         """Return new images of the class of each set: z from p(z | c), c the mean of q(c | D).
@@ -161,12 +166,14 @@ class NeuralStatistician(Learner):
             The probability of each pixel.
         """
         n_tasks, n_sets, m, _ = noise.shape
-        c, _ = self._contexts(params, sets.x, _members(sets.y))
+        c, _ = self._contexts(params, sets.x, _members(sets.y, n_sets))
         c = np.repeat(c, m, axis=-2)
-        p_z = self._gaussian("prior", params, c)
-        return sigmoid(
-            self._decode(params, _sample(p_z, noise.reshape(n_tasks, n_sets * m, -1)), c)
-        )
+        noise = noise.reshape(n_tasks, n_sets * m, -1)
+        z = _sample(self._gaussian("prior", params, c), noise)
+        return sigmoid(self._apply("decoder", params, z, c))
+
+    def _training_sets(self, labels):
+        return _members(labels, self.train_way or self.n_way)
 
     def _contexts(self, params, x, members):
         return self._posterior(params, self._apply("encoder", params, x), members)
@@ -175,16 +182,13 @@ class NeuralStatistician(Learner):
         """Return q(c | D) of sets, from the features of all images and which are in which set."""
         vectors = self._apply("statistic", params, features)
         members = members.astype(vectors.dtype)
-        share = 1 / members.sum(-1, keepdims=True)
+        share = 1 / np.maximum(members.sum(-1, keepdims=True), 1)
         return self._gaussian("context", params, (members * share) @ vectors, share)
 
     def _gaussian(self, name, params, *inputs):
         both = self._apply(name, params, *inputs)
         size = both.shape[-1] // 2
         return both[..., :size], both[..., size:]
-
-    def _decode(self, params, z, c):
-        return self._apply("decoder", params, self._apply("join", params, z, c))
 
     def _apply(self, name, params, *inputs):
         x = np.concatenate(inputs, axis=-1) if len(inputs) > 1 else inputs[0]
@@ -222,10 +226,9 @@ def _sample(gaussian, noise):
     return mean + np.exp(0.5 * log_var) * noise
 
 
-def _members(labels):
+def _members(labels, classes):
     """Return whether each example is in each class: (n) -> (classes, n)."""
-    classes = np.arange(int(labels.max()) + 1, like=labels)
-    return labels[..., None, :] == classes[:, None]
+    return one_hot(labels, classes=classes or int(labels.max()) + 1).swapaxes(-1, -2)
 
 
 def _own(params, name):

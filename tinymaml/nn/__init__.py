@@ -16,11 +16,12 @@ from .layers import (
     Residual,
     Resize,
     Sequential,
+    Sigmoid,
     SpatialMean,
     cosine_similarity,
     dropout,
 )
-from .networks import conv4, conv9, deconv9, mlp
+from .networks import conv4, conv9, deconv9, koch, mlp
 from .recurrent import LSTM, BiLSTM, LSTMCell
 from .weights import glorot_uniform, he_normal, normal, truncated_normal
 
@@ -41,6 +42,7 @@ __all__ = [
     "Residual",
     "Resize",
     "Sequential",
+    "Sigmoid",
     "SpatialMean",
     "conv4",
     "conv9",
@@ -50,6 +52,7 @@ __all__ = [
     "dropout",
     "glorot_uniform",
     "he_normal",
+    "koch",
     "mlp",
     "mse_loss",
     "normal",

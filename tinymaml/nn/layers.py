@@ -15,7 +15,7 @@ from ..engine import ops
 from ..engine.ops.linalg import linear
 from ..engine.ops.shape import reshape
 from ..engine.tensor import Tensor, raw, tensor
-from .weights import Initialiser, glorot_uniform
+from .weights import Initialiser, glorot_uniform, zeros
 
 Params = dict[str, Tensor]
 
@@ -69,8 +69,8 @@ class Linear(Layer):
     Parameters
     ----------
     inputs, outputs : int
-    weight_init : function
-        Of (rng, shape). The bias starts at 0.
+    weight_init, bias_init : function
+        Of (rng, shape).
     bias : bool
         Whether there is one.
 
@@ -88,15 +88,18 @@ class Linear(Layer):
         inputs: int,
         outputs: int,
         weight_init: Initialiser = glorot_uniform,
+        bias_init: Initialiser = zeros,
         bias: bool = True,
     ):
-        self.inputs, self.outputs, self.weight_init = inputs, outputs, weight_init
+        self.inputs, self.outputs = inputs, outputs
+        self.weight_init, self.bias_init = weight_init, bias_init
         self.names = ("weight", "bias") if bias else ("weight",)
 
     def draw(self, rng):
-        weight = self.weight_init(rng, (self.inputs, self.outputs))
-        drawn = {"weight": weight, "bias": np.zeros(self.outputs)}
-        return {name: drawn[name] for name in self.names}
+        drawn = {"weight": self.weight_init(rng, (self.inputs, self.outputs))}
+        return drawn | (
+            {"bias": self.bias_init(rng, (self.outputs,))} if "bias" in self.names else {}
+        )
 
     def __call__(self, params, x):
         if x.ndim < 2 or x.shape[-1] != self.inputs:
@@ -117,6 +120,8 @@ class Conv2d(Layer):
     kernel_size, stride : int
     padding : {"same", "valid"}
         As :func:`tinymaml.ops.conv2d`.
+    weight_init, bias_init : function
+        Of (rng, shape).
 
     Examples
     --------
@@ -129,14 +134,25 @@ class Conv2d(Layer):
     names = ("weight", "bias")
 
     def __init__(
-        self, channels: int, outputs: int, kernel_size: int, stride: int = 1, padding: str = "same"
+        self,
+        channels: int,
+        outputs: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: str = "same",
+        weight_init: Initialiser = glorot_uniform,
+        bias_init: Initialiser = zeros,
     ):
         self.channels, self.outputs, self.kernel_size = channels, outputs, kernel_size
         self.stride, self.padding = stride, padding
+        self.weight_init, self.bias_init = weight_init, bias_init
 
     def draw(self, rng):
         shape = (self.kernel_size, self.kernel_size, self.channels, self.outputs)
-        return {"weight": glorot_uniform(rng, shape), "bias": np.zeros(self.outputs)}
+        return {
+            "weight": self.weight_init(rng, shape),
+            "bias": self.bias_init(rng, (self.outputs,)),
+        }
 
     def __call__(self, params, x):
         return ops.conv2d(x, params["weight"], params["bias"], self.stride, self.padding)
@@ -277,6 +293,13 @@ class Flatten(Layer):
 
     def __call__(self, params, x):
         return reshape(x, (*x.shape[:-3], math.prod(x.shape[-3:])))
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x)), elementwise."""
+
+    def __call__(self, params, x):
+        return ops.sigmoid(x)
 
 
 class ReLU(Layer):

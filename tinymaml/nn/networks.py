@@ -14,6 +14,7 @@ from .layers import (
     ReLU,
     Reshape,
     Sequential,
+    Sigmoid,
     SpatialMean,
 )
 from .weights import Initialiser, normal, truncated_normal
@@ -143,3 +144,23 @@ def deconv9(inputs: int, filters: int = 64) -> Sequential:
             layers += [layer, BatchNorm(outputs), ELU()]
         channels = outputs
     return Sequential(*layers, Conv2d(filters, 1, 1))
+
+
+def koch() -> Sequential:
+    """One of the twins of a siamese network: (n, 105, 105, 1) -> (n, 4096).
+
+    Koch, Zemel & Salakhutdinov 2015, Figure 4 and section 3.2: 38.95 million parameters.
+
+    Examples
+    --------
+    >>> import tinymaml as tm
+    >>> [layer.outputs for layer in tm.nn.koch().layers if hasattr(layer, "outputs")]
+    [64, 128, 128, 256, 4096]
+    """
+    bias, layers, channels = normal(0.01, mean=0.5), [], 1
+    for filters, size in ((64, 10), (128, 7), (128, 4), (256, 4)):
+        how = {"padding": "valid", "weight_init": normal(0.01), "bias_init": bias}
+        layers += [Conv2d(channels, filters, size, **how), MaxPool2d(2), ReLU()]
+        channels = filters
+    layers[-2:] = [ReLU(), Flatten()]  # the last convolution is not pooled
+    return Sequential(*layers, Linear(6 * 6 * 256, 4096, normal(0.2), bias), Sigmoid())

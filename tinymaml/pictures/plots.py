@@ -152,6 +152,30 @@ def method_curves(curves: dict, title: str, metric: str, ax: Axes = None) -> Axe
     return ax
 
 
+def time_curves(curves: dict, title: str, ax: Axes = None) -> Axes:
+    """Draw the accuracy of several systems on validation tasks over the time of their trainings.
+
+    Parameters
+    ----------
+    curves : dict of str to (list, list)
+        By the name of a system, seconds and accuracies.
+    title : str
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    colours, styles = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "black"), ("o-", "s--", "^:")
+    for i, (name, (seconds, accuracies)) in enumerate(curves.items()):
+        look = {"color": colours[i % len(colours)], "ms": 3, "lw": 1.2, "label": name}
+        minutes = np.array(seconds) / 60
+        ax.plot(minutes, accuracies, styles[i // len(colours) % len(styles)], **look)
+    ax.set(title=title, xlabel="minutes of training", ylabel="validation accuracy", xscale="log")
+    ax.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
 def shared_legend(axes: list) -> None:
     """Put the legend that the first of several axes would have below all of them."""
     handles = axes[0].get_legend_handles_labels()

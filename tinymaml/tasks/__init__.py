@@ -1,5 +1,6 @@
 """Episodes: where tasks come from."""
 
+from .distortions import distort
 from .episode import Batch, Prepared, Task
 from .images import ImageEpisodes, read_images
 from .sinusoid import SinusoidTasks
@@ -12,5 +13,6 @@ __all__ = [
     "SinusoidTasks",
     "Streams",
     "Task",
+    "distort",
     "read_images",
 ]
