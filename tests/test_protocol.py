@@ -61,7 +61,7 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
-    omniglot-mann                   5    -     -     -     -       16    100000    -       -
+    omniglot-mann                   5    -     -     -     -       16    30000     -       -
     omniglot-memory-module          5    -     -     -     -       1     10000     -       -
     omniglot-20way-tied             20   1     0.1   1     1       8     12000      0       False
     omniglot-20way-anil             20   1     0.1   5     5       16    60000      0       False
@@ -82,12 +82,13 @@ NUMBERS = """
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
 RATES_OF = {
+    "omniglot-mann": 3e-3,
     "omniglot-siamese-koch": 6e-5,
     "omniglot-memory-module": 3e-4,
     "miniimagenet-matching": 1e-4,
 }
 DECAYS = dict.fromkeys([f"omniglot-{n}" for n in ("protonet", "matching", "siamese")], "halving")
-DECAYS["omniglot-20way-tied"] = "cosine"
+DECAYS |= {"omniglot-20way-tied": "cosine", "omniglot-mann": "linear"}
 
 
 @pytest.mark.parametrize(("name", "numbers"), [(name, numbers) for name, *numbers in NUMBERS])
@@ -104,7 +105,7 @@ def test_the_presets_are_the_papers(name, numbers):
     assert schedule.seed == 0
     maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
     assert schedule.clip == (10 if maml_of_mini else 0)
-    assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 0)
+    assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 10 if "mann" in name else 0)
     if type(preset.method) is methods.MAML and config.get("head") == "own":
         assert config["test_query"] == 0
         assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)

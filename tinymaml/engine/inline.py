@@ -121,6 +121,7 @@ def inline(function, arguments, name_of, fresh, array_type=np.ndarray):
     return writer.lines, writer.result()
 
 
+@functools.cache
 def definition(function):
     """Return the syntax tree of a function, FunctionDef or Lambda; NotInline if there is none."""
     try:

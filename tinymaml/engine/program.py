@@ -393,6 +393,8 @@ class _Text:
         for module, prefix in ((np, "np."), (np.linalg, "np.linalg.")):
             if name and getattr(module, name, None) is value:
                 return prefix + name
+        if isinstance(ufunc := getattr(value, "__self__", None), np.ufunc):  # such as np.add.reduce
+            return f"np.{ufunc.__name__}.{name}"
         if not callable(value):
             raise NotInline
         if value not in self.functions:

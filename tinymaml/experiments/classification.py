@@ -101,15 +101,20 @@ class Classification(Problem):
         }
 
     @staticmethod
-    def score(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the share of right answers in each task; NaN if a logit is not finite.
+    def right(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return which answers are right: (n, k, classes), (n, k) -> (n, k).
 
         Where m classes share the largest logit and the right one is among them, the answer counts
-        1 / m: what a random choice of them gets in the mean.
+        1 / m: what a random choice of them gets in the mean. A task with a logit that is not finite
+        has NaN.
         """
         best = logits == logits.max(-1, keepdims=True)
         right = np.take_along_axis(best, y[..., None], -1)[..., 0] / np.maximum(best.sum(-1), 1)
-        return np.where(np.isfinite(logits).all((-2, -1)), right.mean(-1), np.nan)
+        return np.where(np.isfinite(logits).all((-2, -1))[..., None], right, np.nan)
+
+    def score(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the share of right answers in each task; NaN if a logit is not finite."""
+        return self.right(logits, y).mean(-1)
 
     def queries(self, split: str) -> int:
         """Return the number of query images of each class."""

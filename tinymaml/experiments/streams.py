@@ -65,9 +65,8 @@ class OmniglotStreams(Omniglot):
     def score(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the share of right answers by the number of earlier views: (n, views)."""
         order = np.argsort(earlier_views(y), axis=-1, kind="stable")
-        right = np.take_along_axis(logits.argmax(-1) == y, order, -1)
-        right = right.reshape(len(y), -1, self.n_way).mean(-1)
-        return np.where(np.isfinite(logits).all((-2, -1))[:, None], right, np.nan)
+        right = np.take_along_axis(self.right(logits, y), order, -1)
+        return right.reshape(len(y), -1, self.n_way).mean(-1)
 
     def trials(self, method, params: dict) -> Iterator[Trial]:
         """Yield the tests: streams, and the episodes of the other learners."""
@@ -95,8 +94,10 @@ class OmniglotStreams(Omniglot):
         """Return the sentence that says how it was tested."""
         order = "each class once before any twice, and so on" if self.rounds else "in random order"
         one, five = self.of_the_table
-        scores = [(row["setting"], row["mean"], row["ci95"], row["diverged"]) for row in rows[-2:]]
-        episodes = " and ".join(f"{self.result(*score)} ({name})" for name, *score in scores)
+        scores = [
+            [row[key] for key in ("mean", "ci95", "diverged", "setting")] for row in rows[-2:]
+        ]
+        episodes = " and ".join(f"{self.result(*score)} ({setting})" for *score, setting in scores)
         return (
             f"accuracy +- 95 % CI over {n_tasks} streams, seed {seed}; a stream has {self.views} "
             f"images of each of {self.n_way} classes, {order}, and the label of each is told one "
