@@ -12,6 +12,7 @@ version = re.search(r'__version__ = "(.+)"', source).group(1)
 extras = {
     "gpu": ["cupy-cuda12x>=13; platform_system != 'Darwin'"],
     "images": ["h5py>=3.8", "pyarrow>=15"],
+    "mpi": ["mpi4py>=4.1", "mpich>=4.3; platform_system != 'Windows'"],
     "report": ["markdown>=3.4"],
     "test": [
         "pytest>=8",

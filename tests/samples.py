@@ -269,6 +269,8 @@ add("concatenate", np.concatenate, [normal(2, 3), normal(1, 3)])
 add("concatenate", np.concatenate, [normal(2, 3), normal(2, 1), normal(2, 0)], axis=-1)
 add("concatenate", np.concatenate, (normal(2, 3), normal(2)), axis=None)
 add("concatenate", np.concatenate, [normal(2), [1.0, 2.0]])
+add("concatenate", np.concatenate, [normal(2), np.array([1, 2])], dtype=float)
+add("stack", np.stack, [normal(2), normal(2)], dtype=float)
 add("stack", np.stack, [normal(2, 3), normal(2, 3)])
 add("stack", np.stack, [normal(2, 3), normal(2, 3)], axis=-1)
 add("stack", np.stack, [normal(), 2.0])
@@ -288,6 +290,11 @@ add("tile", np.tile, normal(2, 1, 2), (3, 1))
 add("pad", np.pad, normal(2, 3), 1)
 add("pad", np.pad, normal(2, 3), ((1, 0), (2, 1)), constant_values=3.0)
 add("pad", np.pad, normal(3), (1, 2))
+add("pad", np.pad, normal(2, 3), 1, constant_values=np.array([[1.0, 2.0], [3.0, 4.0]]))
+add("pad", np.pad, normal(2, 3), (2, 1), mode="linear_ramp", end_values=(5.0, -4.0))
+for _mode in "maximum minimum mean median".split():
+    add("pad", np.pad, spread(3, 2), ((2, 1), (0, 1)), mode=_mode)
+    add("pad", np.pad, spread(4), 1, mode=_mode, stat_length=(2, 3))
 for _axis in (None, 0, (0, -1)):
     add("flip", np.flip, normal(2, 3), axis=_axis)
 add("fliplr", np.fliplr, normal(2, 3))
@@ -344,6 +351,8 @@ add("scatter_add", shape_ops.scatter_add, normal(2, 3), slice(1, 3), (4, 3))
 add("scatter_add", shape_ops.scatter_add, normal(), 2, (3,))
 add("take", np.take, normal(2, 3), np.array([[0, 5], [5, 1]]))
 add("take", np.take, normal(2, 3), [2, 0, 2], axis=1)
+add("take", np.take, normal(2, 3), [7, -8, 2], axis=1, mode="wrap")
+add("take", np.take, normal(2, 3), [7, -8, 2], axis=1, mode="clip")
 add("take", np.take, normal(2, 3), 1, axis=-1)
 add("take_along_axis", np.take_along_axis, normal(2, 3), np.array([[2, 0], [1, 1]]), axis=1)
 add("take_along_axis", np.take_along_axis, normal(2, 3), np.array([[1]]), axis=-1)
@@ -435,6 +444,11 @@ for _shape in ((1, 1), (3, 3), (2, 3, 3), (0, 2, 2)):
         lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2)),
         well_conditioned(*_shape),
     )
+    add(
+        "cholesky",
+        lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2), upper=True),
+        well_conditioned(*_shape),
+    )
 add("det", np.linalg.det, -well_conditioned(3, 3))
 add("slogdet", np.linalg.slogdet, -well_conditioned(3, 3))
 add("solve", np.linalg.solve, well_conditioned(3, 3), normal(3))
@@ -444,6 +458,12 @@ add("solve", np.linalg.solve, well_conditioned(3, 3), normal(4, 3, 2))
 add("solve", np.linalg.solve, well_conditioned(2, 3, 3), normal(3, 2))
 add("solve", np.linalg.solve, well_conditioned(2, 3, 3), normal(3))
 
+
+def _used(u, *rest, k):
+    """Of the vectors of a decomposition those that have a derivative: not what completes them."""
+    return u[..., :k], *rest[:-1], rest[-1][..., :k, :]
+
+
 for _shape in ((3, 3), (2, 4, 2), (2, 4)):
     _tall = normal(*_shape)
     add("svd", lambda a: np.linalg.svd(a, full_matrices=False), _tall)
@@ -452,6 +472,9 @@ for _shape in ((3, 3), (2, 4, 2), (2, 4)):
     add("pinv", np.linalg.pinv, _tall)
     add("qr", np.linalg.qr, _tall)
     add("qr", np.linalg.qr, _tall, mode="r")
+    _k = min(_shape[-2:])
+    add("svd", lambda a, k=_k: _used(*np.linalg.svd(a), k=k), _tall)
+    add("qr", lambda a, k=_k: _used(*np.linalg.qr(a, "complete"), k=k), _tall)
     add("cond", np.linalg.cond, _tall)
     for _ord in (None, "fro", "nuc", 2, -2, 1, -1, np.inf, -np.inf):
         _axis = {"axis": (0, 2)} if len(_shape) == 3 else {}
@@ -474,6 +497,7 @@ add("tensorsolve", np.linalg.tensorsolve, normal(2, 3, 6), normal(2, 3))
 add("tensorsolve", np.linalg.tensorsolve, normal(2, 6, 3), normal(2, 3), axes=(1,))
 add("tensorinv", np.linalg.tensorinv, normal(2, 3, 6))
 add("apart", table["apart"], spread(3), np.array([1, 0, 0]), what="eigenvalues")
+add("unused", table["unused"], np.zeros((2, 1)), shape=(3, 2), differentiable=False)
 add("tensorinv", np.linalg.tensorinv, normal(6, 2, 3), ind=1)
 for _n in (0, 1, 2, 3, 5, -2):
     add("matrix_power", np.linalg.matrix_power, well_conditioned(2, 2), _n)
@@ -486,8 +510,9 @@ for _ord in (0, 1, 2, 3, 0.5, -1, np.inf, -np.inf):
 add("vector_norm", np.linalg.vector_norm, normal(2, 3, 2), axis=(0, 2), keepdims=True)
 add("vecdot", np.vecdot, normal(2, 3), normal(3))
 add("vecdot", np.linalg.vecdot, normal(3, 2), normal(3, 2), axis=0)
-add("matvec", np.matvec, normal(2, 2, 3), normal(3))
-add("vecmat", np.vecmat, normal(2), normal(2, 3))
+if hasattr(np, "matvec"):  # NumPy 2.2
+    add("matvec", np.matvec, normal(2, 2, 3), normal(3))
+    add("vecmat", np.vecmat, normal(2), normal(2, 3))
 for _module in (np, np.linalg):
     add("matrix_transpose", _module.matrix_transpose, normal(2, 3, 4))
 add("matmul", np.linalg.matmul, normal(2, 3), normal(3, 2))
@@ -521,6 +546,8 @@ for _name in "deg2rad radians rad2deg degrees fabs modf frexp real imag conjugat
 add("angle", np.angle, spread(4), deg=True)
 add("real_if_close", np.real_if_close, spread(3))
 add("sinc", np.sinc, spread(2, 3))
+add("i0", np.i0, spread(2, 3))
+add("i0", np.i0, np.array([0.0, 1e-5, 30.0, -8.5]))
 add("sinc", np.sinc, np.array([0.0, 0.01, -0.015]))
 add("nan_to_num", np.nan_to_num, spread(3))
 _odd = np.array([1.0, np.nan, np.inf, -np.inf])
@@ -551,13 +578,15 @@ for _name in "sum prod mean var std".split():
     add(_name, getattr(np, _name), uniform(0.5, 2, 2, 3), axis=1, keepdims=True, where=_there)
 for _name in "sum prod max min".split():
     add(_name, getattr(np, _name), spread(2, 3), axis=0, initial=0.2)
+add("max", np.max, np.zeros((0, 3)), axis=0, initial=-9.0)
+add("min", np.min, np.zeros((2, 0)), initial=7.0)
 add("max", np.max, spread(2, 3), axis=1, initial=-9.0, where=_there)
 add("sum", np.sum, np.arange(3), dtype=float, differentiable=False)
 add("sum", lambda x: x.sum(1, initial=3.0, where=backend.asarray(_there)), normal(2, 3))
 add("var", np.var, normal(4), correction=1)
 add("var", np.var, normal(4), mean=np.array([0.5]))
 add("add.reduce", np.add.reduce, normal(2, 3), 0, where=_there)
-for _name in "cumulative_sum cumulative_prod".split():
+for _name in "cumulative_sum cumulative_prod".split() if hasattr(np, "unstack") else ():
     add(_name, getattr(np, _name), normal(3))
     add(_name, getattr(np, _name), normal(2, 3), axis=1, include_initial=True)
 add("sort", np.sort, spread(4), stable=True)
@@ -645,7 +674,8 @@ add("dstack", np.dstack, [normal(3), normal(3)])
 add("dstack", np.dstack, [normal(2, 3), normal(2, 3, 2)])
 add("block", np.block, [[normal(2, 2), normal(2, 1)], [normal(1, 2), 5.0]])
 add("block", np.block, [normal(2), normal(3)])
-add("unstack", np.unstack, normal(2, 3), axis=1)
+if hasattr(np, "unstack"):  # NumPy 2.1
+    add("unstack", np.unstack, normal(2, 3), axis=1)
 add("broadcast_arrays", np.broadcast_arrays, normal(2, 1), normal(3))
 for _options in ({}, {"indexing": "ij"}, {"sparse": True}):
     add("meshgrid", np.meshgrid, normal(2), normal(3), normal(1), **_options)
@@ -676,6 +706,10 @@ add("where", lambda x: x[np.where(x > 0)], spread(5))
 for _mode in "edge reflect symmetric wrap".split():
     add("pad", np.pad, normal(3, 3), ((1, 2), (0, 1)), mode=_mode)
 add("reshape", np.reshape, normal(2, 3), (3, 2), order="F")
+add("nanmean", np.nanmean, normal(2, 3), axis=1, where=_there)
+for _order in "AK":
+    add("ravel", np.ravel, normal(2, 3), order=_order)
+    add("ravel", lambda x, o=_order: np.ravel(x.T, order=o), normal(2, 3))
 add("ravel", np.ravel, normal(2, 3), order="F")
 
 # Layers. Leading axes broadcast: of the images, of the weights, of both, none.

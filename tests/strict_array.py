@@ -62,6 +62,7 @@ FUNCTIONS = {
     "select": "condlist, choicelist, default=0",
     "nonzero": "a",
     "searchsorted": "a, v, side='left', sorter=None",
+    "i0": "x, /, out=None",
     "unwrap": "p, discont=None, axis=-1, *, period=2 * np.pi",
     "clip": "a, a_min, a_max, out=None",
     **dict.fromkeys(("round", "around"), "a, decimals=0, out=None"),
@@ -301,8 +302,8 @@ StrictArray.mT = property(lambda self: StrictArray(self.host.swapaxes(-1, -2)))
 
 
 def _asarray(a, dtype=None, order=None):
-    host = a.host if isinstance(a, StrictArray) else a
-    return StrictArray(np.asarray(host, dtype=dtype, order=order))
+    host = np.asarray(a.host if isinstance(a, StrictArray) else a, dtype=dtype, order=order)
+    return a if isinstance(a, StrictArray) and host is a.host else StrictArray(host)
 
 
 def _add_at(a, indices, b):

@@ -659,6 +659,20 @@ def test_vectors_of_equal_values_have_no_derivative(f):
         gradient(f, np.eye(3))
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.linalg.svd(x)[0],
+        lambda x: np.linalg.svd(np.swapaxes(x, -1, -2))[2],
+        lambda x: np.linalg.qr(x, "complete")[0],
+    ],
+)
+def test_vectors_that_complete_others_may_be_there_but_have_no_derivative(f):
+    x = np.array([[1.0, 2.0], [3.0, 5.0], [0.0, 1.0]])
+    with pytest.raises(ValueError, match="beyond the rank"):
+        gradient(f, x)
+
+
 def test_sums_of_equal_values_have_a_derivative():
     for f in (np.linalg.eigvalsh, np.linalg.svdvals):
         np.testing.assert_allclose(gradient(f, np.eye(3))[0], np.eye(3), atol=1e-15)

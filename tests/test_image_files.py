@@ -151,6 +151,15 @@ def test_a_set_that_would_fill_the_memory_is_refused(tmp_path):
         miniimagenet.load(tmp_path)
 
 
+def test_a_set_of_ones_own_that_would_fill_the_memory_is_refused(pictures):
+    with pytest.raises(UserError, match=r"takes \d+ GB at 100000x100000; give a smaller size"):
+        read_images(pictures, 10**5)
+    with open(pictures / "a" / "5.png", "wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(UserError, match=r"5\.png has more than 256 MB"):
+        read_images(pictures, 8)
+
+
 def test_pictures_come_in_order_and_the_first_bad_one_is_named():
     images = RNG.integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
     pictures = [Member(f"{i}", lambda x=x: encoded(x)) for i, x in enumerate(images)]

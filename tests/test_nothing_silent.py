@@ -15,6 +15,7 @@ from tinymaml.engine import op as engine_op
 from tinymaml.engine.ops.fast import conv as fast_conv
 
 X = np.array([0.3, -0.7, 1.1])
+MASK = np.array([True, False, True])
 
 
 def leaf(data):
@@ -148,6 +149,22 @@ def test_the_number_of_a_finished_loss_is_free():
     assert func.grad(lambda x: x * x.item())(2.0) == 2  # asked for
 
 
+@pytest.mark.numpy_only
+def test_an_assignment_is_refused_while_recording_and_free_otherwise():
+    array, x = np.zeros(2), leaf(2.0)
+    with pytest.raises((TypeError, ValueError)) as error:  # NumPy adds a sentence of its own
+        array[0] = x
+    assert "array[0] = t" in "".join(traceback.format_exception(error.value))
+    with pytest.raises((TypeError, ValueError)):
+        array.flat[0] = x
+    array[0] = x.item()
+    array[1] = float(x * 2)
+    with tm.no_grad():
+        array[0] += x * x
+    array[1] += x.detach()
+    np.testing.assert_array_equal(array, [6, 6])
+
+
 def test_full_like_has_the_derivative_of_its_value():
     assert func.grad(lambda x: np.sum(np.full_like(leaf([1.0, 2.0]), x)))(3.0) == 2
 
@@ -166,6 +183,19 @@ CUT = {
     "cbrt relu": lambda x: np.cbrt(ops.relu(x)),
     "log maximum": lambda x: np.log(np.maximum(x, 0)),
     "log clip": lambda x: np.log(np.clip(x, 0, 1)),
+    "root of relu": lambda x: ops.relu(x) ** 0.5,
+    "power of relu": lambda x: ops.relu(x) ** -1.5,
+    "array power of relu": lambda x: ops.relu(x) ** np.array(1.5),
+    "array root of relu": lambda x: np.sum(ops.relu(x) ** np.array([0.5, -1, 1.5, 0])),
+    "log1p": lambda x: np.log1p(np.maximum(x, 0) - 1),
+    "arcsin": lambda x: np.arcsin(np.minimum(1 - x, 1)),
+    "arccos": lambda x: np.arccos(np.minimum(1 - x, 1)),
+    "arccosh": lambda x: np.arccosh(1 + ops.relu(x)),
+    "arctanh": lambda x: np.arctanh(1 - ops.relu(x)),
+    "arctan2": lambda x: np.arctan2(ops.relu(x), ops.relu(x)),
+    "hypot": lambda x: np.hypot(ops.relu(x), 0),
+    "norm": lambda x: np.linalg.norm(np.stack([ops.relu(x)])),
+    "std": lambda x: np.std(np.stack([ops.relu(x), ops.relu(x)])),
     "1 / relu": lambda x: 1 / ops.relu(x),
     "reciprocal relu": lambda x: np.reciprocal(ops.relu(x)),
     "1 / floor": lambda x: 1 / np.floor(x + 1),
@@ -259,6 +289,23 @@ def test_an_op_that_lacks_derivatives(make, words):
         make()
 
 
+@pytest.mark.parametrize(
+    ("forward", "names"),
+    [(np.multiply, "a"), (np.sin, "a b"), (lambda x: x, "a b"), (lambda a, *, b: a * b, "a b")],
+)
+def test_a_row_whose_names_are_not_those_of_its_forward(forward, names):
+    with pytest.raises(TypeError, match=f"takes '{names}', but its forward does not take so many"):
+        tm.op(forward, names, *[lambda g: g] * len(names.split()))
+
+
+def test_a_call_that_lacks_an_argument_names_the_op():
+    by = tm.op(lambda x, by: x * by, "x", lambda g, by: g * by, name="by")
+    assert func.grad(by)(1.0, by=2.0) == 2
+    for call in (lambda x: by(x), lambda x: by(), lambda x: by(x, 1, 2), lambda x: by(x, to=1)):
+        with pytest.raises(TypeError, match=r"by\(x, by\): "):
+            func.grad(call)(1.0)
+
+
 def test_a_tensor_where_none_is_differentiated_is_named():
     scale = tm.op(scale_by, "x", lambda g, by: g * by, name="scale")
     assert func.grad(lambda b: scale(1.0, by=b))(2.0) == 1  # no op of ours: NumPy's product
@@ -338,6 +385,18 @@ def test_a_joint_derivative_that_is_wrong_for_one_argument_alone_is_found():
         tm.gradcheck(product, (X, X + 1))
 
 
+def test_a_joint_derivative_that_is_wrong_for_some_arguments_is_found():
+    def all_three(needed, g, a, b, c):
+        wrong = needed == [True, False, True]
+        return [g * b * c, g * a * c, g * a * b * (2 if wrong else 1)]
+
+    product = tm.op(lambda a, b, c: a * b * c, "a b c", joint=all_three, name="product")
+    with pytest.raises(AssertionError, match="product"):
+        tm.gradcheck(product, (X, X + 1, X + 2))
+    with pytest.raises(AssertionError, match="product"):
+        tm.gradcheck(lambda a, b, c, d: product(a, b, c) * d, (X, X + 1, X + 2, X + 3))
+
+
 @pytest.mark.parametrize("of_x", [1e-8, 1e-3, 1.0, 1e5, 1e9])
 @pytest.mark.parametrize("of_y", [1e-9, 1.0, 1e9])
 def test_gradcheck_judges_at_every_scale(of_x, of_y):
@@ -400,6 +459,18 @@ class TestMetaGradient:
 
         verdict = self.check(meta_loss=lossy).verdict
         assert "in the adaptation or after it" in verdict
+
+    def test_an_ignored_first_order_is_named(self, capsys):
+        def always(*args, first_order, **options):
+            return maml.meta_loss(*args, **options)
+
+        def other(*args, first_order, **options):
+            value = maml.meta_loss(*args, first_order=first_order, **options)
+            return value + first_order * (args[1]["b"] - args[1]["b"].detach())
+
+        for meta_loss, words in ((always, "is ignored"), (other, "gives another")):
+            verdict = self.check(meta_loss=meta_loss).verdict
+            assert verdict.startswith("wrong") and f"first_order=True {words}" in verdict
 
     def test_an_op_that_is_wrong_at_adapted_parameters_alone_is_named(self, capsys):
         half = tm.op(np.tanh, "x", lambda g, y: g * (1 - y * y) / 2, name="half_tanh")
@@ -484,6 +555,60 @@ def test_tasks_may_be_plain_tuples():
     given = maml.meta_loss(loss, params, ((x, 2 * x), (x, 2 * x)), lr=0.1)
     batch = tm.Batch(x, 2 * x)
     assert given.item() == maml.meta_loss(loss, params, tm.Task(batch, batch), lr=0.1).item()
+
+
+# Changes in place
+
+
+@pytest.mark.numpy_only
+@pytest.mark.parametrize("x", [leaf(X), tm.tensor(X)])
+def test_results_are_read_only(x):
+    for y in (x * x, x.T, x[1:], x.sum(), np.where(X > 0, x, 0), x > 0):
+        with pytest.raises(ValueError, match="read-only"):
+            y.data[...] = 1
+    x.data[0] = x.data[0]  # what the user gave stays the user's
+
+
+@pytest.mark.numpy_only
+def test_an_argument_that_is_handed_on_stays_as_it_was():
+    same = tm.op(lambda x: x, "x", lambda g: -g, name="reversal")
+    array = X.copy()
+    y = same(leaf(array))
+    with pytest.raises(ValueError, match="read-only"):
+        y.data[0] = 1
+    array[0] = 1
+    assert func.grad(same)(1.0) == -1
+
+
+@pytest.mark.numpy_only
+def test_values_of_transforms_may_be_written_into():
+    for value in (func.vjp(np.exp, X)[0], func.jvp(np.exp, X, X)[0], func.grad(np.prod)(X)):
+        value += 1
+
+
+@pytest.mark.numpy_only
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, c: np.sum(x * c),
+        lambda x, c: np.sum(np.where(c > 0, x, 0) * c),
+        lambda x, c: np.sum(x @ c),
+        lambda x, c: np.sum(x**c),
+        lambda x, c: nn.mse_loss(x[None], c[None]),
+        lambda x, c: np.einsum("i,i", x, c),
+        lambda x, c: np.sum(np.where(MASK, x, c)),
+        lambda x, c: np.max(np.maximum(x, c)),
+    ],
+)
+def test_a_constant_that_changes_after_it_was_used(f):
+    x, c = leaf(X), np.array([2.0, 3.0, 4.0])
+    expected = func.grad(f)(X, c)
+    y = f(x, c)
+    try:
+        c[:], MASK[:] = 7, False
+        np.testing.assert_array_equal(tm.grad(y, x).numpy(), expected)
+    finally:
+        MASK[:] = True, False, True
 
 
 # Sentences

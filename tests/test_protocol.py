@@ -881,7 +881,7 @@ def test_the_picture_of_the_oracle_is_of_the_wave_that_it_is_told(drawn):
         x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
         wave = np.broadcast_to(told.support.x[i, :1, 1:], (200, 2))
         expected = one.problem.model(params, np.concatenate([x, wave], -1)).numpy()
-        np.testing.assert_allclose(fits[0], expected, rtol=1e-5)
+        np.testing.assert_allclose(fits[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_train_and_evaluate_test_the_trained_network_as_asked(monkeypatch, tmp_path):

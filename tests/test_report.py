@@ -257,6 +257,27 @@ def test_what_the_paper_did_not_measure_has_rows_and_tables_too(tmp_path):
     assert page.table("Omniglot (Table 1)", 1) == {"MAML": {"7-way 2-shot": "91.0 ± 0.5"}}
 
 
+def test_floors_are_rows_and_what_no_training_made_is_not_marked_as_short(tmp_path):
+    pixels = row(method="Nearest neighbour, raw pixels", mean=0.45, floor="pixels", tasks=100)
+    runs = [
+        write(
+            tmp_path / name,
+            row(method=name, mean=0.97),
+            pixels,
+            row(method=f"{name}, untrained", mean=0.5, floor="untrained"),
+            row(method=f"{name}, shuffled labels", mean=0.2, floor="shuffled labels"),
+            trained=10,
+        )
+        for name in ("ProtoNet", "Reptile")
+    ]
+    table = made(tmp_path, *runs)[1].table("Omniglot (Table 1)")
+    ours = {method: cells["5-way 1-shot, ours"] for method, cells in table.items()}
+    assert ours["Nearest neighbour, raw pixels"] == "45.0 ± 0.5"  # once, beside both
+    for name in ("ProtoNet", "Reptile"):
+        assert ours[f"{name}, untrained"] == "50.0 ± 0.5"
+        assert ours[f"{name}, shuffled labels"] == "20.0 ± 0.5 †" and "†" in ours[name]
+
+
 def test_tables_with_runs_come_first(tmp_path):
     runs = [write(tmp_path / "a", row("grocerystore"), experiment="miniimagenet")]
     runs += [write(tmp_path / "b", row("sinusoid", mean=1.0), experiment="sinusoid")]

@@ -294,6 +294,15 @@ def test_texts_of_a_run_that_no_training_writes_are_one_sentence(tmp_path):
             read(name)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes of this kind")
+def test_a_pipe_in_place_of_a_checkpoint_is_not_waited_for(tmp_path):
+    run = start(tmp_path / "run", small(5))
+    os.mkfifo(run / "checkpoint.npz")
+    for use in (run.steps_done, lambda: run.load({}), lambda: run.start({})):
+        with pytest.raises(UserError, match=r"checkpoint\.npz is damaged"):
+            use()
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "sentence"),
     [

@@ -5,6 +5,7 @@ from .checks.gradients import compare, gradcheck, gradgradcheck
 from .checks.meta_gradient import check_meta_gradient
 from .engine import func, ops
 from .engine.backend import get_backend, set_backend, use_backend
+from .engine.compile import compile
 from .engine.grad import grad
 from .engine.op import op
 from .engine.tensor import Tensor, no_grad, tensor
@@ -22,6 +23,7 @@ __all__ = [
     "__version__",
     "check_meta_gradient",
     "compare",
+    "compile",
     "draw",
     "func",
     "get_backend",

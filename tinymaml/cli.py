@@ -8,10 +8,12 @@ import tempfile
 import traceback
 import warnings
 from contextlib import suppress
+from functools import partial
 
 from .engine import backend
 from .errors import UserError
 from .experiments import EXPERIMENTS, GROUPS, OF_THE_TEST, flag, launch
+from .parallel import mpi
 from .version import __version__
 
 
@@ -20,12 +22,21 @@ def main(argv: list[str] | None = None) -> int:
 
     Ctrl-C outside of a training is let through.
     """
+    return _in_a_sentence(partial(_run, argv))
+
+
+def _run(argv):
     arguments = _parser().parse_args(argv)
     warnings.showwarning = _warn
+    if [] in vars(arguments).values():  # what argparse makes of --out=--
+        raise UserError("-- is not the value of an option; give one, or leave the option out")
+    return arguments.run(arguments)
+
+
+def _in_a_sentence(function):
+    """Return the exit code of a function; what goes wrong in it becomes a sentence."""
     try:
-        if [] in vars(arguments).values():  # what argparse makes of --out=--
-            raise UserError("-- is not the value of an option; give one, or leave the option out")
-        return arguments.run(arguments)
+        return function()
     except UserError as error:
         reason = str(error)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
@@ -60,7 +71,7 @@ def console():
     sys.stdout, sys.stderr = (s or open(os.devnull, "w") for s in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # such as é where ASCII is all
-    sys.exit(main())
+    sys.exit(_in_a_sentence(partial(mpi.everywhere, main)))
 
 
 def _parser():
@@ -84,6 +95,9 @@ def _parser():
         options.add_argument("--out", metavar="RUN", help=f"folder of the run (runs/{name})")
         options.add_argument(
             "--resume", action="store_true", help="go on from the run's checkpoint"
+        )
+        options.add_argument(
+            "--eager", action="store_true", help="do not compile the step; the numbers are the same"
         )
         _add_shared(options, "--test-tasks", preset.problem.needs_data)
         if hasattr(preset.problem, "download"):
@@ -143,6 +157,12 @@ def _add_shared(parser, tasks, data):
         metavar="INT",
         help=f"tasks of the test ({launch.TEST_TASKS})",
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="INT",
+        help="processes of this machine (as many as bring a gain); mpiexec starts them on many",
+    )
     parser.add_argument("--backend", choices=("numpy", "cupy"), help="array library (numpy)")
     if data:
         parser.add_argument(
@@ -186,6 +206,8 @@ def _train(arguments):
         download=given.get("download", False),
         resume=arguments.resume,
         test_tasks=arguments.test_tasks,
+        processes=arguments.processes,
+        eager=arguments.eager,
     )
     return 0 if finished else 130
 
@@ -195,7 +217,11 @@ def _evaluate(arguments):
     given = vars(arguments)
     settings = {name: given[name] for name in OF_THE_TEST if given[name] is not None}
     launch.evaluate_run(
-        arguments.folder, settings, data=arguments.data, test_tasks=arguments.test_tasks
+        arguments.folder,
+        settings,
+        data=arguments.data,
+        test_tasks=arguments.test_tasks,
+        processes=arguments.processes,
     )
     return 0
 

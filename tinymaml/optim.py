@@ -106,12 +106,35 @@ class Adam:
         root = math.sqrt(1 - beta2**step)
         rate, eps = self.lr * root / (1 - beta1**step), self.eps * root
         new, first, second = {}, {}, {}
-        for name, p in params.items():
-            g = gradient[name].data
-            m = first[name] = beta1 * state["first"][name] + (1 - beta1) * g
-            v = second[name] = beta2 * state["second"][name] + (1 - beta2) * (g * g)
-            new[name] = _parameter(p.data - rate * m / (np.sqrt(v) + eps))
+        for names in _of_one_kind(params, gradient, state):
+            # small parameters as one vector: fewer calls, and the same numbers
+            p = _vector([params[name].data for name in names])
+            g = _vector([gradient[name].data for name in names])
+            m = beta1 * _vector([state["first"][name] for name in names]) + (1 - beta1) * g
+            v = beta2 * _vector([state["second"][name] for name in names]) + (1 - beta2) * (g * g)
+            p = p - rate * m / (np.sqrt(v) + eps)
+            start = 0
+            for name in names:
+                shape, end = params[name].shape, start + params[name].size
+                new[name] = _parameter(p[start:end].reshape(shape))
+                first[name] = m[start:end].reshape(shape)
+                second[name] = v[start:end].reshape(shape)
+                start = end
         return new, {"step": step, "first": first, "second": second}
+
+
+def _vector(arrays):
+    return np.concatenate([a.ravel() for a in arrays]) if len(arrays) > 1 else arrays[0].ravel()
+
+
+def _of_one_kind(params, gradient, state):
+    """Return lists of names: large ones alone, small ones of the same dtypes together."""
+    kinds = {}
+    for name, p in params.items():
+        moments = state["first"][name].dtype, state["second"][name].dtype
+        kind = name if p.size > 4096 else (p.dtype, gradient[name].dtype, *moments)
+        kinds.setdefault(kind, []).append(name)
+    return kinds.values()
 
 
 def _check_rate(lr):

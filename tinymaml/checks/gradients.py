@@ -4,6 +4,7 @@ Every check that fails says which op is to blame: it runs the function once more
 trace on, and then tries every op that ran by itself, at the very inputs it had.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -38,7 +39,8 @@ def gradcheck(
 
     The outputs are weighted with random cotangents, the same in every run; every element of an
     input is varied, or 10 random directions if it has more than 300. The derivative is taken on raw
-    arrays, recorded, and for each input by itself. At a kink, such as that of relu, it has to lie
+    arrays, recorded, and for some of the inputs (each by itself, all but one, and of up to four
+    inputs any) alone. At a kink, such as that of relu, it has to lie
     between the differences to either side.
 
     Parameters
@@ -172,10 +174,13 @@ def _first_wrong(call, numeric, arrays, where, eps=1e-6, atol=1e-5, rtol=1e-3):
     rng = np.random.default_rng(0)
     xs, ys = run(call, arrays)
     us = _cotangents(ys, rng)
-    # as it runs on raw arrays, as it is recorded, and where no other argument is needed
-    several = _gradients(ys, xs, us, False), _gradients(ys, xs, us, True)
-    alone = [_gradients(ys, [x], us, False)[0] for x in xs]
-    analytic = [[host(g) for g in of_one] for of_one in zip(*several, alone)]
+    # as it runs on raw arrays, as it is recorded, and where not all arguments are needed
+    n, analytic = len(xs), [[] for _ in xs]
+    sizes = range(1, n) if n <= 4 else (1, n - 1)
+    some = [subset for k in sizes for subset in itertools.combinations(range(n), k)]
+    for subset, recorded in ((range(n), False), (range(n), True), *((s, False) for s in some)):
+        for i, g in zip(subset, _gradients(ys, [xs[i] for i in subset], us, recorded)):
+            analytic[i].append(host(g))
     size = sum(float(np.sum(np.abs(u * host(y)))) for u, y in zip(us, ys))
 
     def objective(i, moved):
@@ -242,7 +247,7 @@ def find_culprit(call, arrays, second):
         trace = state.trace
     finally:
         state.trace = before
-    for op, args, static in trace:
+    for op, args, static, *_ in trace:
         varied = [i for i, a in enumerate(args) if type(a) is Tensor and a.requires_grad]
         # an argument that follows from the others would stay as it is while they vary
         if not varied or (op.derived and len(args) > len(op.names) - op.derived):

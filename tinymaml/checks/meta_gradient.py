@@ -117,10 +117,13 @@ def check_meta_gradient(
     except ValueError:  # the loss has not one value for one task
         alone = math.nan
     seed = [np.ones(())]
-    second, first = (
-        [g.numpy() for g in _gradients([ys[0]], xs, seed, False)]
-        for xs, ys in (gradients.run(objective(order), arrays) for order in (False, True))
-    )
+
+    def gradient(*options):
+        xs, ys = gradients.run(objective(*options), arrays)
+        return [g.numpy() for g in _gradients(ys[:1], xs, seed, False)]
+
+    second, first = gradient(False), gradient(True)
+    usual_first = gradient(True, maml.meta_loss)
     rng = np.random.default_rng(0)
     columns, skipped = [], 0
     for i, x in enumerate(arrays):
@@ -151,13 +154,14 @@ def check_meta_gradient(
         )
     elif not np.isclose(values[0], usual, rtol=1e-6):
         verdict = f"wrong: the value is {values[0]:.8g}, but that of maml.meta_loss is {usual:.8g}"
-    elif all(difference <= allowed for difference, allowed in differences):
-        verdict = "right: the second-order meta-gradient agrees with finite differences"
-    else:
-        xs, ys = gradients.run(objective(True, maml.meta_loss), arrays)
-        first = [g.numpy() for g in _gradients(ys[:1], xs, seed, False)]
+    elif any(difference > allowed for difference, allowed in differences):
         options = {"lr": lr, "steps": steps}
-        verdict = f"wrong: {_cause(loss, theta, tasks, options, second, first)}"
+        verdict = f"wrong: {_cause(loss, theta, tasks, options, second, usual_first)}"
+    elif not _equal(first, usual_first):
+        what = "is ignored" if _equal(first, second) else "gives another than maml.meta_loss"
+        verdict = f"wrong: the second-order meta-gradient is right, but first_order=True {what}"
+    else:
+        verdict = "right: the second-order meta-gradient agrees with finite differences"
     if skipped:
         verdict += f" ({skipped} entries left out: a choice changes within the step there)"
     result = MetaGradientCheck(
@@ -192,6 +196,10 @@ def _smooth_difference(call, arrays, i, v):
             return before  # the larger step has the smaller rounding error
         before = now
     return None
+
+
+def _equal(ones, others):
+    return all(np.allclose(a, b, rtol=1e-9, atol=1e-14) for a, b in zip(ones, others))
 
 
 def _cosine(a, b):
@@ -238,7 +246,7 @@ def _cause(loss, theta, tasks, options, second, first):
                 "every op of the loss is right by itself, so a value left the graph in the loss, "
                 "through .data, .numpy(), .item() or .detach()"
             )
-    if all(np.allclose(a, b, rtol=1e-9, atol=1e-14) for a, b in zip(second, first)):
+    if _equal(second, first):
         return (
             "the second-order gradient equals the first-order one; "
             "create_graph is missing in the inner loop"

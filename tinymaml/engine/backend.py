@@ -111,6 +111,11 @@ def array_module(array):
     return np
 
 
+def is_array(x):
+    """Whether x is an array of one of the libraries."""
+    return isinstance(x, tuple([module.ndarray for module in _modules.values()]))
+
+
 def asarray(data, dtype=None):
     """Return ``data`` as an array of the current backend, without a copy where possible."""
     module = _load(get_backend())

@@ -53,7 +53,13 @@ def _given(result, tensors):
     """Return a transform's result: tensors, under ``no_grad`` without their graph; or arrays."""
     if tensors and thread.state.recording:
         return result
-    return map_leaves(lambda t: Tensor(raw(t)) if tensors else raw(t), result)
+    return map_leaves(lambda t: Tensor(raw(t)) if tensors else _own(raw(t)), result)
+
+
+def _own(array):
+    """Return an array that may be written into, as those of the user's own functions are."""
+    read_only = isinstance(array, np.ndarray) and not array.flags.writeable
+    return array.copy() if read_only else array
 
 
 def _gradients(outputs, inputs, cotangents, create_graph, what="the cotangent"):

@@ -1,5 +1,6 @@
 """grad(): the walk back through the graph."""
 
+import contextlib
 import itertools
 from operator import attrgetter
 
@@ -8,7 +9,7 @@ import numpy as np
 from .backend import asarray
 from .ops import sum_to
 from .structure import leaves, match, names, rebuild
-from .tensor import Tensor, recording
+from .tensor import Tensor, recording, thread
 
 
 def grad(
@@ -51,9 +52,15 @@ def grad(
     (27.0, 18.0)
     """
     targets = _tensors(inputs, "inputs")
-    seeds = _seeds(outputs, grad_outputs, create_graph)
-    with recording(create_graph, in_derivative=create_graph):
-        cotangents = _walk_back(seeds, [t.node for t in targets], create_graph)
+    # a program is made of ops alone, so tensors are walked back with, be they recorded or not
+    program = getattr(thread.state.trace, "walks_back", None)
+    as_tensors = create_graph or program is not None
+    seeds = _seeds(outputs, grad_outputs, as_tensors)
+    with (
+        recording(create_graph, in_derivative=create_graph),
+        program(leaves(outputs)) if program else contextlib.nullcontext(),
+    ):
+        cotangents = _walk_back(seeds, [t.node for t in targets], as_tensors)
     gradients = []
     taken = set() if grad_outputs is None else {_memory(g) for _, g in seeds}
     for i, target in enumerate(targets):
@@ -65,7 +72,7 @@ def grad(
             )
         if isinstance(g, np.generic):  # NumPy makes scalars of 0-d results
             g = np.asarray(g)
-        elif g is not None and not create_graph:
+        elif g is not None and not as_tensors:
             g = _writable(g, taken)
         gradients.append(g if g is None or type(g) is Tensor else Tensor(g))
     return rebuild(inputs, iter(gradients))
@@ -91,27 +98,35 @@ def _memory(array):
     return id(array if base is None else base)
 
 
-def _walk_back(seeds, inputs, create_graph):
+def _walk_back(seeds, inputs, as_tensors):
     """Return the cotangents, by node, of the inputs that the seeds' nodes depend on.
 
-    ``seeds`` are pairs of a node and its cotangent. A cotangent is a raw array, or a tensor if
-    ``create_graph``: the derivative expressions are the same for both.
+    ``seeds`` are pairs of a node and its cotangent. A cotangent is a raw array, or ``as_tensors``
+    a tensor: the derivative expressions are the same for both.
     """
     needed_parents = _needed(seeds, inputs)
     keep = set(inputs)
     cotangents, owned = {}, set()
+    program = thread.state.trace if hasattr(thread.state.trace, "walks_back") else None
 
     def add(node, g, op=None, i=0):
-        if getattr(g, "shape", None) != node.shape:
+        a = g.data if type(g) is Tensor else g
+        try:
+            fits = a.shape == node.shape and a.dtype == node.dtype
+        except AttributeError:  # it is no array
+            fits = False
+        if not fits:
             g = _fitted(g, node, op, i)
-        if g.dtype != node.dtype:
-            g = g.astype(node.dtype)
+        if program:
+            program.cotangent(g, node)
         before = cotangents.get(node)
         if before is None:
             cotangents[node] = g
-        elif create_graph or node.shape == ():
+        elif as_tensors or node.shape == ():
             cotangents[node] = before + g
-        elif node in owned:  # the sum is our own array, so it may be changed in place
+        elif node in owned and before.strides == g.strides:
+            # the sum is our own array, so it may be changed in place; of other strides a sum has
+            # a layout of its own, on which the last bits of what is made of it depend
             np.add(before, g, out=before)
         else:
             cotangents[node] = before + g
@@ -120,33 +135,33 @@ def _walk_back(seeds, inputs, create_graph):
     for node, g in seeds:
         if node in needed_parents:
             add(node, g)
-    for node in reversed(needed_parents):
-        g = cotangents.get(node)
+    for node, parents in reversed(needed_parents.items()):
+        g = cotangents.get(node) if node in keep else cotangents.pop(node, None)
         if g is None or node.op is None:
             continue
-        if node not in keep:
-            del cotangents[node]
-            owned.discard(node)
-        op, parents = node.op, needed_parents[node]
-        known = op.known(node, g, parents, create_graph)
+        if program:
+            program.through(node)
+        op = node.op
+        known = op.known(node, g, parents, as_tensors)
         if op.joint:
             for i, (parent, g) in enumerate(zip(parents, op.vjps[0](*op.picks[0](known)))):
                 if parent is not None:
                     add(parent, g, op, i)
             continue
-        for i, parent, vjp, pick in zip(itertools.count(), parents, op.vjps, op.picks):
+        for i, (parent, vjp, pick) in enumerate(zip(parents, op.vjps, op.picks)):
             if parent is not None and vjp is not None:
                 add(parent, vjp(*pick(known)), op, i)
     return cotangents
 
 
 def _fitted(g, node, op, i):
-    """Return the cotangent of an argument summed down to its shape, or say why that cannot be."""
+    """Return the cotangent of an argument in its shape and dtype, or say why that cannot be."""
     shape, wanted = getattr(g, "shape", None), node.shape
     if shape is not None and len(shape) >= len(wanted):
         last = shape[len(shape) - len(wanted) :]
         if last == wanted or all(n in (1, m) for n, m in zip(wanted, last)):
-            return sum_to(g, wanted)
+            g = sum_to(g, wanted)
+            return g if g.dtype == node.dtype else g.astype(node.dtype)
     what = type(g).__name__ if shape is None else f"shape {shape}"
     raise TypeError(
         f"op {op.name!r}: its derivative for {op.names[min(i, len(op.names) - 1)]!r} gave {what}, "
@@ -165,19 +180,20 @@ def _needed(seeds, inputs):
     gradient of MAML's step k does not walk through steps 1 to k - 1.
     """
     oldest = min((node.order for node in inputs), default=0)
-    found = set()
-    stack = [node for node, _ in seeds]
+    stack = [node for node, _ in seeds if node.order >= oldest]
+    found = set(stack)
     while stack:
-        node = stack.pop()
-        if node in found or node.order < oldest:
-            continue
-        found.add(node)
-        stack += [parent for parent in node.parents if parent is not None]
-    needed = set(inputs)
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in found and parent.order >= oldest:
+                found.add(parent)
+                stack.append(parent)
+    needed = {None, *inputs}
     needed_parents = {}
     for node in sorted(found, key=_by_age):
-        parents = [parent if parent in needed else None for parent in node.parents]
-        if node in needed or any(parents):
+        parents = node.parents
+        if not needed.issuperset(parents):
+            parents = [parent if parent in needed else None for parent in parents]
+        if any(parents) or node in needed:
             needed.add(node)
             needed_parents[node] = parents
     return needed_parents
@@ -199,7 +215,7 @@ def _tensors(structure, what):
     return tensors
 
 
-def _seeds(outputs, grad_outputs, create_graph):
+def _seeds(outputs, grad_outputs, as_tensors):
     """Return the (node, cotangent) pairs that the walk starts from."""
     tensors, seeds, given = _tensors(outputs, "outputs"), [], itertools.repeat(None)
     if grad_outputs is not None:
@@ -219,5 +235,5 @@ def _seeds(outputs, grad_outputs, create_graph):
             )
         if type(g) is not Tensor:
             g = Tensor(asarray(g, y.dtype))
-        seeds.append((y.node, g if create_graph else g.data))
+        seeds.append((y.node, g if as_tensors else g.data))
     return seeds

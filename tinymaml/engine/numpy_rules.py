@@ -12,12 +12,13 @@ import inspect
 import numpy as np
 
 from .structure import map_leaves
-from .tensor import Tensor, raw
+from .tensor import Tensor, raw, thread
 
 #: NumPy function, or (ufunc, method) -> the function that does the same on tensors; a method alone
 #: -> one that does so for any ufunc, which is its first argument.
 numpy_functions = {}
 
+OF_SHAPES = "shapes, types and indices"  # whatever the values
 #: What they are about -> NumPy's functions without a derivative; most take tensors and give arrays.
 PASSING = {
     "truth values, places and shapes (these give tensors or numbers)": "all allclose any argmax "
@@ -25,16 +26,16 @@ PASSING = {
     "greater greater_equal invert isfinite isinf isnan less less_equal logical_and logical_not "
     "logical_or logical_xor ndim not_equal ones_like shape signbit size zeros_like",
     "comparisons and searches": "argwhere array_equiv count_nonzero digitize flatnonzero "
-    "intersect1d is_busday isclose iscomplex iscomplexobj isfortran isin isneginf isposinf isreal "
-    "isrealobj isscalar iterable lexsort may_share_memory nanargmax nanargmin nonzero searchsorted "
-    "setdiff1d setxor1d shares_memory union1d unique unique_all unique_counts unique_inverse "
-    "unique_values linalg.matrix_rank",
-    "integers and steps": "bitwise_count bitwise_left_shift bitwise_right_shift gcd isnat lcm "
-    "left_shift right_shift spacing packbits unpackbits ravel_multi_index unravel_index",
-    "shapes, types and indices": "can_cast common_type diag_indices_from einsum_path isdtype "
-    "issubdtype ix_ min_scalar_type mintypecode promote_types result_type tril_indices_from "
-    "triu_indices_from typename broadcast_shapes diag_indices indices mask_indices tril_indices "
-    "triu_indices",
+    "intersect1d is_busday isclose iscomplex isin isneginf isposinf isreal lexsort nanargmax "
+    "nanargmin nonzero searchsorted setdiff1d setxor1d union1d unique unique_all unique_counts "
+    "unique_inverse unique_values linalg.matrix_rank",
+    "integers and steps": "bitwise_count bitwise_left_shift bitwise_right_shift gcd isnat ix_ lcm "
+    "left_shift min_scalar_type right_shift spacing packbits unpackbits ravel_multi_index "
+    "unravel_index",
+    OF_SHAPES: "can_cast common_type diag_indices_from einsum_path iscomplexobj isdtype isfortran "
+    "isrealobj isscalar issubdtype iterable may_share_memory mintypecode promote_types result_type "
+    "shares_memory tril_indices_from triu_indices_from typename broadcast_shapes diag_indices "
+    "indices mask_indices tril_indices triu_indices",
     "text and files": "array2string array_repr array_str base_repr binary_repr "
     "format_float_positional format_float_scientific save savetxt savez savez_compressed load "
     "loadtxt genfromtxt fromfile fromregex fromstring frombuffer",
@@ -58,7 +59,7 @@ REFUSED = {
     f"gives counts, which have no derivative, and edges, which would lose theirs; {_AWAY}": (
         "histogram histogram2d histogram_bin_edges histogramdd"
     ),
-    f"has no derivative in tinymaml; {_AWAY}": "i0 nextafter polydiv",
+    f"has no derivative in tinymaml; {_AWAY}": "nextafter polydiv",
 }
 
 
@@ -70,6 +71,7 @@ def listed(names):
 
 
 _passing = {function for names in PASSING.values() for function in listed(names)}
+_of_shapes = set(listed(PASSING[OF_SHAPES]))
 _reasons = {function: why for why, names in REFUSED.items() for function in listed(names)}
 _reasons |= {"at": next(iter(REFUSED))}
 
@@ -113,6 +115,8 @@ def _call(key, numpys, name, args, kwargs):
             "since the derivative would be lost; make a new one, as in array = array + tensor"
         )
     if function is None and key in _passing:
+        if key not in _of_shapes:
+            thread.state.refuse_value(f"what {name} gives")
         return numpys(*map_leaves(raw, list(args)), **map_leaves(raw, kwargs))
     if function is None:
         why = _reasons.get(key) or _reasons.get(key[-1] if isinstance(key, tuple) else None)
@@ -127,7 +131,7 @@ def _call(key, numpys, name, args, kwargs):
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
         for key, value in list(kwargs.items()):
             if key not in ours and None not in ours:
-                if value is not None and key != "casting":  # these say nothing
+                if key != "casting" and repr(value) not in ("None", repr(_default(numpys, key))):
                     raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
                 del kwargs[key]
         kwargs = {ours.get(key, key): value for key, value in kwargs.items()}
@@ -140,6 +144,13 @@ def _call(key, numpys, name, args, kwargs):
         except TypeError as misfit:
             raise TypeError(f"{name} on a tensor takes {signature}: {misfit}") from None
         raise
+
+
+def _default(numpys, keyword):
+    """Return what a keyword of NumPy's is by default; that and None say nothing."""
+    with contextlib.suppress(ValueError, KeyError):  # some functions in C do not tell
+        return inspect.signature(numpys).parameters[keyword].default
+    return None
 
 
 @functools.cache

@@ -8,7 +8,9 @@ from operator import itemgetter
 from types import MethodType
 
 import numpy as np
+from numpy import ndarray
 
+from .structure import map_leaves
 from .tensor import Node, Tensor, raw, thread
 
 #: Every op by its name: the derivative table.
@@ -17,6 +19,7 @@ table = {}
 #: What a derivative may name beside the arguments and keywords of the forward.
 RESERVED = ("**", "needed", "g", "y", "saved")
 LISTS = (list, tuple)
+LARGE = 2**20  # bytes of a constant that is not copied, since that would cost time
 LISTS_AND_NUMBERS = (*LISTS, bool, int, float, np.generic)
 
 
@@ -71,8 +74,14 @@ class Op:
                 "each argument without a star or parentheses, None where there is none"
             )
         self.__signature__ = _signature(forward, self.names)
+        if not self.starred and not _takes(forward, self.__signature__, len(self.names)):
+            raise TypeError(
+                f"op {self.name!r} takes {names!r}, but its forward does not take so many "
+                "arguments by position; name each of those that may be differentiated, in order"
+            )
         self._arity = len(self.names)
         rest = list(self.__signature__.parameters.values())[self._arity :]
+        rest = [p for p in rest if p.name != "out"]  # where a program wants the result
         options = {p.name: None if p.default is p.empty else p.default for p in rest}
         self._by_position = [p.name for p in rest if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._wanted = [_parameters(vjp) if vjp else [] for vjp in self.vjps]
@@ -117,7 +126,7 @@ class Op:
     def __call__(self, *args, **static):
         if len(args) != self._arity and not self.starred:
             args, static = self._bind(args, static)
-        plain, parents, active, wrapped = [], [], 0, False
+        plain, parents, active, wrapped, constants = [], [], 0, False, False
         for a in args:
             kind = type(a)
             if kind is Tensor:
@@ -129,25 +138,43 @@ class Op:
             elif kind is list or kind is tuple:  # a derivative would do list arithmetic on it
                 return self(*as_arrays(args, LISTS), **static)
             else:
+                constants = True
                 parents.append(None)
             plain.append(a)
-        y, saved = self.forward(*plain, **static), None
+        state = thread.state
+        recorded = False
+        if active:
+            active &= self._differentiable
+            recorded = active and state.recording
+        if recorded:
+            key = (active, len(args)) if self.starred else active
+            keep_y, dropped = self._plans.get(key) or self._plan(key, active, len(args))
+            if constants and state.trace is None:
+                args = list(args)
+                for i, a in enumerate(args):  # the user may change what the derivative will need
+                    if type(a) is ndarray and i not in dropped and a.nbytes <= LARGE:
+                        plain[i] = args[i] = a.copy()
+        try:
+            y, saved = self.forward(*plain, **static), None
+        except TypeError:
+            self._arguments(args, static)
+            raise
         if self.saves:
             y, saved = y
-        state = thread.state
-        if state.trace is not None:
-            state.trace.append((self, args, static))
         if not wrapped:
+            if state.trace is not None:
+                state.trace.append((self, args, static, y, saved))
             return y
-        if type(y) is Tensor:
-            raise TypeError(
-                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
-                "differentiated; name it among the arguments where the op is made, or pass an array"
-            )
-        if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars; tensors hold arrays
-            y = np.asarray(y)
-        active &= self._differentiable
-        if not active or not state.recording:
+        if type(y) is not ndarray:
+            y = self._as_array(y, static)
+        else:
+            for a in plain:
+                if a is y:
+                    y = y.view()
+            y.setflags(False)  # what is changed in place later would have a wrong derivative
+        if state.trace is not None:
+            state.trace.append((self, args, static, y, saved))
+        if not recorded:
             return Tensor(y)
         dtype = y.dtype
         if dtype.kind != "f":
@@ -155,17 +182,27 @@ class Op:
                 f"op {self.name!r} gave {dtype.name} from a tensor that requires a gradient, but "
                 "a derivative needs real floating-point numbers; use .detach() if none is needed"
             )
-        key = (active, len(args)) if self.starred else active
-        keep_y, dropped = self._plans.get(key) or self._plan(key, active, len(args))
         if dropped:
             args = list(args)
             for i in dropped:
                 args[i] = parents[i] or _shape_alone(args[i])
         if self.defaults:
-            static = self.defaults | static
+            static = self.defaults | static if static else self.defaults
         kept = y if keep_y else None
         node = Node(self, parents, args, static, kept, saved, y.shape, dtype, state.in_derivative)
         return Tensor(y, node)
+
+    def _as_array(self, y, static):
+        """Return what a forward gave as an array: NumPy makes scalars of results without axes."""
+        if type(y) is Tensor:
+            raise TypeError(
+                f"op {self.name!r} got a tensor for {_tensor_among(static)}, which is not "
+                "differentiated; name it among the arguments where the op is made, or pass an array"
+            )
+        if isinstance(y, np.generic):
+            y = np.asarray(y)
+            y.setflags(False)
+        return y
 
     def _bind(self, args, static):
         """Return the arguments by position and the others by keyword."""
@@ -173,12 +210,16 @@ class Op:
         options = dict(zip(self._by_position, args[n:]))
         if len(args) == n + len(options) and options.keys().isdisjoint(static):
             return args[:n], options | static if static else options
-        try:
-            given = self.__signature__.bind(*args, **static).arguments
-        except TypeError as misfit:
-            raise TypeError(f"{self.name}{self.__signature__}: {misfit}") from None
+        given = self._arguments(args, static)
         first = list(self.__signature__.parameters.values())[:n]
         return [given.pop(p.name, p.default) for p in first], given
+
+    def _arguments(self, args, static):
+        """Return the arguments of a call by name, or say that it does not fit."""
+        try:
+            return self.__signature__.bind(*args, **static).arguments
+        except TypeError as misfit:
+            raise TypeError(f"{self.name}{self.__signature__}: {misfit}") from None
 
     def _plan(self, key, active, n):
         """Return whether y must be kept, and which of n arguments need not be."""
@@ -189,24 +230,26 @@ class Op:
         self._plans[key] = "y" in wanted, dropped
         return self._plans[key]
 
-    def known(self, node, g, parents, create_graph):
+    def known(self, node, g, parents, as_tensors):
         """Return all that a derivative may ask for, in the order in which ``picks`` find it.
 
         ``node`` is of a result, ``g`` that one's cotangent, and of the arguments those are needed
-        whose parent is not None. If ``create_graph``, derivatives get tensors, so that they are
-        recorded, otherwise raw arrays.
+        whose parent is not None. ``as_tensors``, derivatives can be recorded, otherwise they get
+        raw arrays.
         """
-        y, args = node.y, node.args
+        y, args, saved = node.y, node.args, node.saved
+        if saved is not None and thread.state.trace is not None:
+            saved = map_leaves(lambda a: Tensor(a) if hasattr(a, "dtype") else a, saved)
         if y is None:
             y = node  # in place of values that no derivative wants: it has their shape and dtype
-        elif create_graph:
+        elif as_tensors:
             y = Tensor(y, node)
-        if not create_graph:
+        if not as_tensors:
             args = [a.data if type(a) is Tensor else a for a in args]
         if self.starred:
             args = (*args[: self._arity - 1], args[self._arity - 1 :])
         needed = [parent is not None for parent in parents] if self.joint else None
-        return [node.static, needed, g, y, node.saved, *args, *node.static.values()]
+        return [node.static, needed, g, y, saved, *args, *node.static.values()]
 
 
 def _parameters(vjp):
@@ -244,6 +287,14 @@ def _signature(forward, names):
         if not isinstance(forward, np.ufunc):
             return inspect.signature(forward)
     return inspect.Signature([inspect.Parameter(name, 0) for name in names])
+
+
+def _takes(forward, signature, n):
+    """Whether n arguments by position are what a forward takes; others may be its keywords."""
+    if isinstance(forward, np.ufunc):
+        return forward.nin == n
+    kinds = [p.kind for p in signature.parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds or n <= sum(k <= 1 for k in kinds)
 
 
 def op(

@@ -9,15 +9,18 @@ is freed as soon as its last tensor goes.
 """
 
 import itertools
+import sys
 import threading
 import weakref
 from contextlib import AbstractContextManager, contextmanager
+from dis import opmap
 
 import numpy as np
 
 from . import backend
 
-_order = itertools.count()  # creation order is a topological order: arguments come before results
+# Creation order is a topological order: arguments come before results.
+_next_order = itertools.count().__next__
 
 
 class _State:
@@ -26,6 +29,12 @@ class _State:
         self.in_derivative = False  # whether these belong to a derivative: grad() walks back
         self.trace = None  # a list while somebody listens to the ops that run
         self.transforms = 0  # how many of func's are running, one inside another
+
+    def refuse_value(self, what):
+        """While a function is compiled, refuse what depends on the values of a tensor."""
+        refuse = getattr(self.trace, "refuse", None)
+        if refuse:
+            refuse(what)
 
 
 class _Thread(threading.local):
@@ -77,7 +86,7 @@ class Node:
         self.shape = shape
         self.dtype = dtype
         self.in_derivative = in_derivative
-        self.order = next(_order)
+        self.order = _next_order()
 
     @classmethod
     def of(cls, array):
@@ -124,7 +133,8 @@ class Tensor:
     Attributes
     ----------
     data : numpy.ndarray or cupy.ndarray
-        The values. Changing them in place after they were used is not noticed: don't.
+        The values. Those of an op's result are read-only. Of a tensor made by :func:`tensor`, a
+        change in place after they were used is not noticed: don't.
     node : Node or None
         How it was made; None if no gradient is required.
 
@@ -170,16 +180,19 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """Return the values as ``numpy.ndarray`` on the host (shared with the tensor on NumPy)."""
+        thread.state.refuse_value("an array (t.numpy(), np.asarray(t))")
         return backend.to_numpy(self.data)
 
     def item(self) -> float:
         """Return the only element as a Python number; ValueError if there are several."""
+        thread.state.refuse_value("a Python number (float(t), t.item())")
         if self.size != 1:
             raise ValueError(f"item() needs one element, but the tensor has shape {self.shape}")
         return self.data.item()
 
     def tolist(self) -> list:
         """Return the values as nested Python lists."""
+        thread.state.refuse_value("a list (t.tolist())")
         return self.data.tolist()
 
     def detach(self) -> "Tensor":
@@ -189,7 +202,7 @@ class Tensor:
     def __repr__(self):
         """One line, so that parameters print as a table: the values, or what they are like."""
         if 0 < self.size <= 10:
-            what = " ".join(np.array2string(self.numpy(), separator=", ").split())
+            what = " ".join(np.array2string(backend.to_numpy(self.data), separator=", ").split())
         else:
             what = f"shape={self.shape}"
             if self.size and self.dtype.kind in "biuf":
@@ -213,10 +226,12 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self):
+        thread.state.refuse_value("a truth value (if t > 0)")
         return bool(self.data)
 
     def __float__(self):
-        if self.node is not None and thread.state.transforms:
+        state = thread.state
+        if self.node is not None and (state.transforms or (state.recording and _assigned())):
             raise TypeError(
                 "a tensor that is being differentiated does not turn into a number by itself, as "
                 "float(t), math.sin(t), array[0] = t or array.fill(t) want, since its derivative "
@@ -302,6 +317,12 @@ def leaf(array):
 def raw(x):
     """Return the array of a tensor, and anything else as it is."""
     return x.data if type(x) is Tensor else x
+
+
+def _assigned():
+    """Whether the caller of ``__float__`` is an assignment, array[0] = t, and not float(t)."""
+    frame = sys._getframe(2)
+    return frame.f_code.co_code[frame.f_lasti] == opmap["STORE_SUBSCR"]
 
 
 @contextmanager

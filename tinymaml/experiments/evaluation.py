@@ -9,7 +9,7 @@ from ..engine.backend import asarray, to_numpy
 from ..engine.tensor import no_grad, raw
 from ..learners import Learner
 from ..learners.learner import Params
-from ..parallel.threads import map_chunks
+from ..parallel.group import map_chunks
 from ..tasks import Batch, Task
 
 

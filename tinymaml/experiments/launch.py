@@ -8,6 +8,8 @@ import time
 import numpy as np
 
 from ..errors import UserError
+from ..parallel.group import current, once
+from ..parallel.start import number, together
 from ..version import __version__
 from .presets import from_config
 from .runs import Run
@@ -27,6 +29,8 @@ def train_run(
     download: bool = False,
     resume: bool = False,
     test_tasks: int = TEST_TASKS,
+    processes: int | None = 1,
+    eager: bool = False,
 ) -> bool:
     """Train an experiment into a run's folder and test it.
 
@@ -46,6 +50,10 @@ def train_run(
         Go on from the run's checkpoint. Of the settings only ``steps`` may differ from the run's.
     test_tasks : int
         Tasks of the test.
+    processes : int, optional
+        Of this machine; None: as many as bring a gain. Under MPI there are those that it started.
+    eager : bool
+        Do not compile the training step.
 
     Returns
     -------
@@ -61,32 +69,24 @@ def train_run(
         if download:
             path = experiment.problem.download(path)
         experiment, path = experiment.load(path)
+    processes = number(processes, experiment.chunks)
     config = {"experiment": name, "settings": experiment.config(), "data": path}
     with run.locked():
         if resume:
             run.write_json("config.json", config)  # it may have been given more steps
         else:
             run.start(config)
-        started = time.perf_counter()
-        done, before = (run.steps_done(), _training(run)) if resume else (0, None)
-        reached = train(experiment, run, resume=resume)
-        if reached.step > done:
-            machine = _machine()
-            peaks = [
-                m["peak_memory_mb"] for m in (machine, before) if m and m.get("peak_memory_mb")
-            ]
-            machine["peak_memory_mb"] = max(peaks, default=None)  # of all processes of the training
-            run.write_json("training.json", machine)
-        if reached.step < experiment.schedule.steps:
-            print(f"\nstopped; continue with: tinymaml train {name} --out {run.path} --resume")
-            return False
-        print(f"trained in {time.perf_counter() - started:.0f} s; testing on {test_tasks} tasks")
-        _test(name, experiment, run, reached, test_tasks)
-        return True
+        work = (name, experiment, run, resume, test_tasks, eager)
+        return together(_train_and_test, *work, processes=processes)
 
 
 def evaluate_run(
-    folder: str, settings: dict, *, data: str | None = None, test_tasks: int = TEST_TASKS
+    folder: str,
+    settings: dict,
+    *,
+    data: str | None = None,
+    test_tasks: int = TEST_TASKS,
+    processes: int | None = 1,
 ) -> None:
     """Test a trained run anew, in place of the test before.
 
@@ -100,6 +100,8 @@ def evaluate_run(
         Folder of the images, the run's own by default.
     test_tasks : int
         At least 2, for an interval.
+    processes : int, optional
+        As of :func:`train_run`.
     """
     _check_interval("--tasks", test_tasks)
     run = Run(folder)
@@ -110,7 +112,8 @@ def evaluate_run(
     if experiment.problem.needs_data:
         experiment, _ = experiment.load(data or _data_of(run))
     reached = run.load(experiment.init(), settings=experiment.recipe())
-    _test(name, experiment, run, reached, test_tasks)
+    work = (name, experiment, run, reached, test_tasks)
+    together(_test, *work, processes=number(processes, experiment.chunks))
 
 
 def _resumed(run, name, settings):
@@ -162,10 +165,31 @@ def _check_interval(option, tasks):
         raise UserError(f"{option} is {tasks}; give at least 2, for an interval, a million at most")
 
 
+def _train_and_test(name, experiment, run, resume, test_tasks, eager):
+    """Do what is left of a training, and test it if that is its end; return whether it is."""
+    started = time.perf_counter()
+    done, before = (once(run.steps_done), once(_training, run)) if resume else (0, None)
+    reached = train(experiment, run, resume=resume, eager=eager)
+    if reached.step > done:
+        machine = _machine()
+        peaks = [m["peak_memory_mb"] for m in (machine, before) if m and m.get("peak_memory_mb")]
+        machine["peak_memory_mb"] = max(peaks, default=None)  # of all parts of the training
+        once(run.write_json, "training.json", machine)
+    if reached.step < experiment.schedule.steps:
+        go_on = f"tinymaml train {name} --out {run.path} --resume"
+        once(print, f"\nstopped; continue with: {go_on}")
+        return False
+    seconds = time.perf_counter() - started
+    once(print, f"trained in {seconds:.0f} s; testing on {test_tasks} tasks")
+    _test(name, experiment, run, reached, test_tasks)
+    return True
+
+
 def _test(name, experiment, run, reached, test_tasks):
     started = time.perf_counter()
-    metrics, training = run.read_metrics(), _training(run)  # damage is found before the test
-    results = experiment.test(reached.params, test_tasks, progress=True)
+    # damage is found before the test
+    metrics, training = once(run.read_metrics), once(_training, run)
+    results = experiment.test(reached.params, test_tasks, progress=current().rank == 0)
     results |= {
         "experiment": name,
         "settings": experiment.config(),
@@ -177,6 +201,10 @@ def _test(name, experiment, run, reached, test_tasks):
         **experiment.costs(reached.params),
         **_machine(),
     }
+    once(_report, experiment, run, reached, results)
+
+
+def _report(experiment, run, reached, results):
     run.write_json("results.json", results)
     print(table(experiment.problem, results))
     figures = experiment.figures(run, reached.params, results)
@@ -197,15 +225,17 @@ def _training(run):
 
 
 def _machine():
-    """Return what this process has needed, and what it runs on."""
+    """Return what the processes have needed, and what this one runs on."""
+    peaks = current().gather(_peak_memory())
     return {
-        "peak_memory_mb": _peak_memory(),
+        "peak_memory_mb": None if None in peaks else sum(peaks),
         "versions": {
             "tinymaml": __version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
         "cores": os.cpu_count(),
+        "processes": len(peaks),
     }
 
 

@@ -1,7 +1,7 @@
 """What all problems share: tasks to train, validate and test on, and how they are tested."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,11 +76,15 @@ class Problem:
     axis = "gradient steps"  # of the curves of a test
     suffix = ()  # of the method's name in tables
     without: tuple[str, ...] = ()  # settings of a method that have no meaning here
-    chunk: int | None = None  # tasks taken at once in training, all by default
+    chunk: int | None = 1000  # tasks taken at once in training, lest a large batch fill the memory
     test_chunk = 100  # and at test
     block = 100  # tasks of a test in memory at once; which tasks are drawn depends on it
     worst = float("inf")  # a score above it, or one that is not a number, counts as diverged
     mean_scale = 1.0  # the authors' summed loss in units of our mean loss
+
+    def __getstate__(self):
+        """Return what another process needs, which makes the network anew."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def curve_label(self) -> str:

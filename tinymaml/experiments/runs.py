@@ -229,6 +229,8 @@ class Run:
         if not path.exists():
             raise UserError(f"{self.path} has no checkpoint.npz; train it first, without --resume")
         try:
+            if not path.is_file():
+                raise ValueError("reading a pipe or a device may never end")
             with np.load(path, allow_pickle=False) as archive:
                 stated = sum(member.file_size for member in archive.zip.infolist())
                 if stated > path.stat().st_size:

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..learners.maml import meta_gradient  # noqa: F401  a public name of this module
+from ..parallel.group import current, once
 from ..parallel.threads import keep_freed_memory, single_threaded_blas
 from .experiment import Experiment
 from .interrupts import stop_requests
@@ -14,12 +15,16 @@ from .runs import Checkpoint, Run, named_arrays
 
 
 def train(
-    experiment: Experiment, run: Run, resume: bool = False, progress: bool = True
+    experiment: Experiment,
+    run: Run,
+    resume: bool = False,
+    progress: bool = True,
+    eager: bool = False,
 ) -> Checkpoint:
-    """Meta-train an experiment.
+    """Meta-train an experiment, in every process of the group that this one is of.
 
-    The first Ctrl-C ends the training after the step at hand and saves it; the second one ends it
-    at once, and the last checkpoint stays.
+    The first process alone reads, writes and prints. The first Ctrl-C ends the training after the
+    step at hand and saves it; the second one ends it at once, and the last checkpoint stays.
 
     Parameters
     ----------
@@ -30,6 +35,8 @@ def train(
         Go on from the run's checkpoint, bit for bit as if there had been no break.
     progress : bool
         Show a progress bar.
+    eager : bool
+        Do not compile the step; the numbers are the same.
 
     Returns
     -------
@@ -41,40 +48,41 @@ def train(
     UserError
         If the objective is no longer finite: at which step, and which checkpoint is kept.
     """
-    schedule = experiment.schedule
+    schedule, group = experiment.schedule, current()
     keep_freed_memory()
     params = experiment.init()
     now = Checkpoint(0, params, schedule.optimiser(1).init(params), [], experiment.recipe())
     if resume:
-        now = run.load(params, now.optimizer, now.settings)
-    rows = run.read_metrics(until=now.step)
+        now = once(run.load, params, now.optimizer, now.settings)
+    rows = once(run.read_metrics, now.step)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
     with (
         stop_requests() as stop,
         single_threaded_blas(),
         np.errstate(all="ignore"),  # what is not finite stops the training with a sentence
-        _bar(experiment, now.step, progress) as bar,
+        _bar(experiment, now.step, progress and group.rank == 0) as bar,
     ):
-        _save(run, now, rows)
-        while now.step < schedule.steps and not stop.is_set():
-            now = meta_step(experiment, now)
+        once(_save, run, now, rows)
+        # a request to stop may reach some of the processes only
+        while now.step < schedule.steps and not any(group.gather(stop.is_set())):
+            now = meta_step(experiment, now, eager)
             if not np.isfinite(now.losses[-1]):
-                run.write_metrics(rows)  # what led there is worth a look
-                raise _diverged("meta-loss is", now.step, run)
+                once(run.write_metrics, rows)  # what led there is worth a look
+                raise once(_diverged, "meta-loss is", now.step, run)
             if now.step % schedule.log_every == 0:
                 row = _row(experiment, now, time.perf_counter() - started)
                 now, rows = now._replace(losses=[]), [*rows, row]
                 bar.set_postfix_str(f"meta-loss {row['meta_loss']:.3f}", refresh=False)
-                if row["validation"] is not None:
+                if row["validation"] is not None and group.rank == 0:
                     bar.write(_sentence(row, experiment))
             if now.step % schedule.checkpoint_every == 0:
-                _save(run, now, rows)
+                once(_save, run, now, rows)
             bar.update()
-        _save(run, now, rows)
+        once(_save, run, now, rows)
     return now
 
 
-def meta_step(experiment: Experiment, now: Checkpoint) -> Checkpoint:
+def meta_step(experiment: Experiment, now: Checkpoint, eager: bool = False) -> Checkpoint:
     """Do one meta-iteration: draw tasks, and move theta down the gradient of the objective.
 
     Parameters
@@ -82,6 +90,8 @@ def meta_step(experiment: Experiment, now: Checkpoint) -> Checkpoint:
     experiment : Experiment
     now : Checkpoint
         Where the training stands.
+    eager : bool
+        Do not compile the step.
 
     Returns
     -------
@@ -89,7 +99,7 @@ def meta_step(experiment: Experiment, now: Checkpoint) -> Checkpoint:
         One step further.
     """
     step = now.step + 1
-    value, gradient = experiment.gradient(now.params, experiment.training_tasks(step))
+    value, gradient = experiment.gradient(now.params, experiment.training_tasks(step), eager)
     optimizer = experiment.schedule.optimiser(step)
     params, state = optimizer.update(now.params, gradient, now.optimizer)
     return Checkpoint(step, params, state, [*now.losses, float(value)], now.settings)

@@ -29,6 +29,9 @@ class Learner(Protocol):
     in ``experiments/presets.py``.
     """
 
+    #: Whether ``objective`` can be compiled: it makes no choices that depend on values.
+    compiles: bool = True
+
     def init(self, rng: np.random.Generator) -> Params:
         """Draw the initial parameters."""
         raise NotImplementedError

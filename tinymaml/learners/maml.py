@@ -285,7 +285,7 @@ def _rate_of_each(lr, params):
 
 def _rate(name, rate, p):
     """Return a rate that leaves its parameter the shape and dtype it has."""
-    if isinstance(rate, Real):
+    if isinstance(rate, (float, Real)):  # asking for Real alone is slow
         return float(rate)  # a NumPy number would promote float32
     rate = rate if type(rate) is Tensor else tensor(rate)  # a learned rate is a tensor
     shape, start = np.shape(raw(p)), np.ndim(raw(p)) - rate.ndim

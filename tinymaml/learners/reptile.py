@@ -64,6 +64,8 @@ class Reptile(GradientLearner):
     test_steps: int = 50
     inductive: bool = False
 
+    compiles = False  # Adam works on arrays
+
     def objective(self, params, tasks):
         examples = Batch(*[np.concatenate(pair, axis=1) for pair in zip(*tasks)])
         *_, ends = self.path(params, examples, self.steps)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import ops
-from ..engine.ops.linalg import linear
+from ..engine.ops.linalg import einsum, linear
 from ..engine.ops.shape import reshape
 from ..engine.tensor import Tensor, raw, tensor
 from .weights import Initialiser, glorot_uniform, zeros
@@ -278,7 +278,7 @@ class Resize(Layer):
 
     def __call__(self, params, x):
         rows, columns = (self._shares(raw(x), n) for n in x.shape[-3:-1])
-        return np.einsum("ph,...hwc,qw->...pqc", rows, x, columns)
+        return einsum("ph,...hwc,qw->...pqc", rows, x, columns)  # the same for arrays and tensors
 
     def _shares(self, x, n):
         """Return by how much each of n pixels makes up each of the new ones: (size, n)."""
@@ -414,8 +414,11 @@ class Residual(Sequential):
 
 def _own(params, layer, prefix):
     """Return the parameters of one layer, by the layer's own names."""
-    given = [name for name in layer.optional if prefix + name in params]
-    return {name: params[prefix + name] for name in (*layer.names, *given)}
+    own = {name: params[prefix + name] for name in layer.names}
+    for name in layer.optional:
+        if prefix + name in params:
+            own[name] = params[prefix + name]
+    return own
 
 
 def cosine_similarity(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:

@@ -1,1 +1,1 @@
-"""Work on many cores."""
+"""Work on many cores, processes and machines: one door, :func:`~.group.map_chunks`."""

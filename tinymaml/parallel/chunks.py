@@ -1,10 +1,11 @@
 """The gradient of an objective over many tasks, taken in chunks of tasks."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from ..engine.grad import grad
 from ..engine.tensor import Tensor
-from .threads import map_chunks
+from .group import current, map_chunks
 
 
 def gradient_by_chunks(
@@ -12,11 +13,13 @@ def gradient_by_chunks(
     params: dict[str, Tensor],
     tasks: tuple,
     chunk: int | None = None,
+    of_chunk: Callable | None = None,
 ) -> tuple:
     """Return a mean over tasks and its gradient.
 
-    Large networks fit the caches only in chunks of tasks. Chunks run on a pool of threads, and
-    their gradients are added in order: the result is the same however many cores there are.
+    Large networks fit the caches only in chunks of tasks. Chunks are shared out by
+    :func:`~.group.map_chunks`, and their gradients are added in order: the result is the same
+    however many cores, processes and machines there are.
 
     Parameters
     ----------
@@ -26,7 +29,9 @@ def gradient_by_chunks(
     tasks : Task
         With a leading task axis.
     chunk : int, optional
-        Tasks taken at once, all by default.
+        The most tasks taken at once, all by default. Chunks are as equal as can be.
+    of_chunk : function, optional
+        In place of :func:`value_and_gradient` of the objective, such as that compiled.
 
     Returns
     -------
@@ -34,19 +39,34 @@ def gradient_by_chunks(
     dict of str to Tensor
     """
     n = len(tasks.support.x)
-    chunk = n if chunk is None else min(chunk, n)
+    count = max(1, -(-n // (chunk or n or 1)))
+    edges = [n * i // count for i in range(count + 1)]
 
-    def of_chunk(start):
-        part = tasks.part(start, start + chunk)
-        value = objective(params, part) * (len(part.support.x) / n)
-        return value.data, grad(value, params)
+    of_chunk = of_chunk or value_and_gradient(objective)
 
-    if chunk == n:
-        return of_chunk(0)
-    parts = map_chunks(of_chunk, range(0, n, chunk))
-    value, total = next(parts)
-    total = {name: g.data for name, g in total.items()}
-    for v, gradient in parts:
-        value = value + v
-        total = {name: g + gradient[name].data for name, g in total.items()}
+    def of_part(part):
+        value, gradient = of_chunk(params, part, len(part.support.x) / n)
+        return value.data, {name: g.data for name, g in gradient.items()}
+
+    if count == 1 and current().size == 1:
+        value, total = of_part(tasks)
+    else:
+        parts = map_chunks(of_part, [tasks.part(*pair) for pair in pairwise(edges)])
+        value, total = next(parts)
+        for v, gradient in parts:
+            value = value + v
+            total = {name: g + gradient[name] for name, g in total.items()}
     return value, {name: Tensor(g) for name, g in total.items()}
+
+
+def value_and_gradient(objective: Callable[[dict, tuple], Tensor]) -> Callable:
+    """Return the function of (params, tasks, share) that gives a share of an objective's mean.
+
+    It gives that and its gradient.
+    """
+
+    def chunk(params, tasks, share):
+        value = objective(params, tasks) * share
+        return value, grad(value, params)
+
+    return chunk

@@ -6,10 +6,12 @@ linear algebra on one thread. A chunk fits a core's caches; the whole batch woul
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -17,27 +19,41 @@ from threadpoolctl import ThreadpoolController
 from ..engine.backend import get_backend
 
 
-def map_chunks(function: Callable, chunks: Iterable) -> Iterator:
-    """Yield ``function(chunk)`` of every chunk in order, computed on as many threads as cores.
-
-    The result of a chunk does not depend on the number of threads.
-
-    Examples
-    --------
-    >>> list(map_chunks(lambda n: n * n, range(4)))
-    [0, 1, 4, 9]
-    """
+def on_threads(function: Callable, chunks: Iterable) -> Iterator:
+    """Yield ``function(chunk)`` of every chunk in order, computed on as many threads as cores."""
     if get_backend() == "cupy":  # a GPU is kept busy by one thread
         yield from map(function, chunks)
         return
-
-    def quietly(chunk):  # callers find in the result what overflowed
-        with np.errstate(all="ignore"):
-            return function(chunk)
-
     keep_freed_memory()
     with single_threaded_blas():
-        yield from _pool().map(quietly, chunks)
+        yield from _pool().map(partial(quietly, function), chunks)
+
+
+class Own(threading.local):
+    """What every thread makes for itself.
+
+    Examples
+    --------
+    >>> numbers = Own(list)
+    >>> numbers.own.append(1)
+    >>> numbers.own
+    [1]
+    """
+
+    def __init__(self, make: Callable):
+        self.own = make()
+
+
+def quietly(function: Callable, chunk: Any) -> Any:
+    """Return ``function(chunk)``; callers find in it what overflowed."""
+    with np.errstate(all="ignore"):
+        return function(chunk)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    available = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(available(0)) if available else os.cpu_count()
 
 
 def single_threaded_blas() -> AbstractContextManager:
@@ -55,9 +71,7 @@ def _controller():
 
 @cache
 def _pool():
-    available = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    cores = len(available(0)) if available else os.cpu_count()
-    return ThreadPoolExecutor(cores, "chunk")
+    return ThreadPoolExecutor(cores(), "chunk")
 
 
 @cache

@@ -1,20 +1,24 @@
 """N-way K-shot episodes from images that are sorted into classes, and reading such images."""
 
+import contextlib
 import io
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from ..errors import UserError
-from ..files import reading
+from ..files import LARGEST, reading
 from .episode import Batch, Task
 
 # Of what is read, far more than any set has: a file that claims more would fill the memory.
 LONGEST, PIXELS, BYTES = 1 << 14, 1 << 26, 1 << 34
+LARGE = 1 << 24  # pixels of a picture that is decoded alone, since it takes half a GB meanwhile
+_alone = Lock()
 
 
 class ImageEpisodes:
@@ -193,7 +197,15 @@ each class
     classes = class_folders(folder) if folder.is_dir() else {}
     if not classes:
         raise UserError(f"{folder} is not a folder that holds a folder of pictures for each class")
+    check_budget(folder, classes.values(), size, channels)
     return [decode_all(files, size, channels) for files in classes.values()], list(classes)
+
+
+def check_budget(folder: Path, classes: Iterable, size: int, channels: int = 3) -> None:
+    """Raise a UserError if the pictures of all classes would take more memory than any set's."""
+    needed = size * size * channels * sum(map(len, classes))
+    if needed > BYTES:
+        raise UserError(f"{folder} takes {needed >> 30} GB at {size}x{size}; give a smaller size")
 
 
 def class_folders(folder) -> dict[str, list]:
@@ -240,23 +252,27 @@ def decode(picture, size: int, channels: int = 3) -> np.ndarray:
     """
     from PIL import Image, ImageOps  # `import tinymaml` does without
 
+    mode = {1: "L", 3: "RGB"}[channels]
     if isinstance(picture, np.ndarray):
         if picture.shape == (size, size, channels):
             return picture
-        image = Image.fromarray(picture)
-    else:
-        with reading(picture, "JPEG or PNG image"):
-            # Pillow reads some other formats by outside programs, which may run what they hold.
-            image = Image.open(io.BytesIO(picture.read_bytes()), formats=("JPEG", "PNG"))
-            if max(image.size) > LONGEST or image.width * image.height > PIXELS:
-                raise UserError(f"has {image.width} x {image.height} pixels; make it smaller")
+        image = Image.fromarray(picture).convert(mode)
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+        return np.asarray(image).reshape(size, size, channels)
+    with reading(picture, "JPEG or PNG image"):
+        if isinstance(picture, Path) and picture.stat().st_size > LARGEST:
+            raise UserError(f"has more than {LARGEST >> 20} MB; make it smaller")
+        # Pillow reads some other formats by outside programs, which may run what they hold.
+        image = Image.open(io.BytesIO(picture.read_bytes()), formats=("JPEG", "PNG"))
+        if max(image.size) > LONGEST or image.width * image.height > PIXELS:
+            raise UserError(f"has {image.width} x {image.height} pixels; make it smaller")
+        with _alone if image.width * image.height > LARGE else contextlib.nullcontext():
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):
                 raise UserError("has more than 8 bits a channel; save it with 8")
-    mode = {1: "L", 3: "RGB"}[channels]
-    transparent = image.has_transparency_data
-    image = image.convert("RGBA" if transparent else mode)
-    image = image.resize((size, size), Image.Resampling.LANCZOS)
+            transparent = image.has_transparency_data
+            image = image.convert("RGBA" if transparent else mode)
+            image = image.resize((size, size), Image.Resampling.LANCZOS)
     if transparent:
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image).convert(mode)

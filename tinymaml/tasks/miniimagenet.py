@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..errors import UserError
 from ..files import open_zip
-from .images import BYTES, decode_all, visible
+from .images import check_budget, decode_all, visible
 from .layouts import LAYOUTS, SPLITS, find_tables
 
 SIZE = 84  # pixels a side, as every paper of the comparison
@@ -89,9 +89,7 @@ def load(root: str | Path | None = None, size: int = SIZE) -> FewShotImages:
     classes = {split: LAYOUTS[layout][1](found[split]) for split in SPLITS}
     names = {split: sorted(classes[split]) for split in SPLITS}
     _check_disjoint(folder, names)
-    needed = size * size * 3 * sum(len(c) for split in SPLITS for c in classes[split].values())
-    if needed > BYTES:
-        raise UserError(f"{folder} takes {needed >> 30} GB at {size}x{size}; give a smaller size")
+    check_budget(folder, [c for split in SPLITS for c in classes[split].values()], size)
     images = {
         split: [decode_all(classes[split][name], size) for name in names[split]] for split in SPLITS
     }

@@ -95,9 +95,11 @@ def load(data: str | Path | None = None, resize: str = "nearest", size: int = SI
     paths += [folder for path in paths for folder in sorted(path.glob("*/character??"))]
     key = repr([(str(path.resolve()), path.stat().st_mtime_ns) for path in paths])
     # NumPy and zipfile raise many kinds of errors for damaged bytes; all mean to begin anew.
-    with contextlib.suppress(Exception), np.load(_cache(resize, size), allow_pickle=False) as kept:
-        if str(kept["key"]) == key:
-            return Omniglot(kept["images"], kept["names"].tolist())
+    with contextlib.suppress(Exception):
+        if _cache(resize, size).is_file():  # reading a pipe may never end
+            with np.load(_cache(resize, size), allow_pickle=False) as kept:
+                if str(kept["key"]) == key:
+                    return Omniglot(kept["images"], kept["names"].tolist())
     small = {name: _shrink(ink, RESIZE[resize], size) for name, ink in drawings(home)}
     names, images = list(small), np.stack(list(small.values()))[..., None]
     # A second reading costs seconds: no reason to fail where nothing can be written.

@@ -48,7 +48,12 @@ def _cholesky_vjp(g, y):
     return 0.5 * (s + mT(s))
 
 
-cholesky = op(lambda x: np.linalg.cholesky(x), "x", _cholesky_vjp, name="cholesky")
+_cholesky = op(lambda x: np.linalg.cholesky(x), "x", _cholesky_vjp, name="cholesky")
+
+
+def cholesky(a, *, upper=False):
+    """The lower triangle L with L L^T = A, or the upper one, L^T; A is symmetric."""
+    return mT(_cholesky(mT(a))) if upper else _cholesky(a)
 
 
 def solve(a, b):
@@ -136,6 +141,27 @@ def eigvalsh(a, UPLO="L"):
     return eigh(a, UPLO)[0]
 
 
+def _check_unused(cotangent, *, shape):
+    if (cotangent != 0).any():
+        raise ValueError(
+            "the vectors beyond the rank, which full_matrices=True and mode='complete' add, have "
+            "no derivative; take full_matrices=False or mode='reduced'"
+        )
+    return np.zeros_like(cotangent, shape=shape)
+
+
+def _beyond_forward(x, *, part):
+    m, n = x.shape[-2:]
+    if part == "q":
+        return np.linalg.qr(x, "complete")[0][..., n:]
+    return np.linalg.svd(x)[0][..., n:] if part == "u" else np.linalg.svd(x)[2][..., m:, :]
+
+
+_unused = op(_check_unused, "cotangent", None, name="unused")
+#: The vectors that complete those of a decomposition; they may be there but not be used.
+_beyond = op(_beyond_forward, "x", lambda g, x_like: _unused(g, shape=x_like.shape), name="beyond")
+
+
 def _svd_forward(x):
     u, s, vh = np.linalg.svd(x, full_matrices=False)
     return np.concatenate([u, s[..., None, :], vh.swapaxes(-1, -2)], axis=-2)
@@ -168,16 +194,17 @@ _svd = op(_svd_forward, "x", _svd_vjp, name="svd")
 
 
 def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
-    """Singular value decomposition of any matrix, thin if it is not square."""
+    """Singular value decomposition of any matrix."""
     m, n = a.shape[-2:]
-    if compute_uv and full_matrices and m != n:
-        raise TypeError(
-            "np.linalg.svd: the vectors beyond the rank have no derivative; "
-            "pass full_matrices=False"
-        )
     y = _svd(a)
     u, s, vh = y[..., :m, :], y[..., m, :], mT(y[..., m + 1 :, :])
-    return type(np.linalg.svd(np.eye(1)))(u, s, vh) if compute_uv else s
+    if not compute_uv:
+        return s
+    if full_matrices and m > n:
+        u = concatenate([u, _beyond(a, part="u")], -1)
+    elif full_matrices and m < n:
+        vh = concatenate([vh, _beyond(a, part="vh")], -2)
+    return type(np.linalg.svd(np.eye(1)))(u, s, vh)
 
 
 def svdvals(x):
@@ -208,12 +235,15 @@ _qr = op(_qr_forward, "x", _qr_vjp, name="qr")
 def qr(a, mode="reduced"):
     """Orthonormal columns times a triangle; the rank must be full."""
     m, n = a.shape[-2:]
-    if mode not in ("reduced", "r") and not (mode == "complete" and m <= n):
+    if mode not in ("reduced", "complete", "r"):
         raise TypeError(f"np.linalg.qr: mode {mode!r} has no derivative; take 'reduced' or 'r'")
     y = _qr(a[..., :m])
     q, r = y[..., :m, :], mT(y[..., m:, :])
     if m < n:  # A = Q [R, Q^T B]
         r = concatenate([r, mT(q) @ a[..., m:]], -1)
+    if mode == "complete" and m > n:
+        q = concatenate([q, _beyond(a, part="q")], -1)
+        r = concatenate([r, np.zeros_like(raw(r), shape=(*a.shape[:-2], m - n, n))], -2)
     return r if mode == "r" else type(np.linalg.qr(np.eye(1)))(q, r)
 
 

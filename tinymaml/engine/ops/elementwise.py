@@ -45,10 +45,12 @@ _BITS = {size: np.dtype(f"i{size}") for size in (2, 4, 8)}
 
 def _keep(x, chosen):
     # np.where is several times slower on a mask without a pattern: it has to guess every branch
-    bits = _BITS.get(x.itemsize)
-    if bits is None or not isinstance(x, np.ndarray):
+    bits = _BITS.get(x.itemsize) if type(x) is np.ndarray else None
+    if bits is None:
         return np.where(chosen, x, 0)
-    return (x.view(bits) * chosen).view(x.dtype)  # inf * 0 is NaN, but its bits * 0 are those of 0
+    return (x.view(bits) * chosen.astype(bits)).view(
+        x.dtype
+    )  # inf * 0 is NaN, but its bits * 0 are those of 0
 
 
 #: x where ``by``, of the same shape, is positive, and 0 elsewhere.
@@ -56,10 +58,14 @@ keep = op(lambda x, by: _keep(x, by > 0), "x by", lambda g, by: keep(g, by), Non
 
 
 def _power_base(g, a, b):
-    """b a^(b-1), and 0 where a = b = 0: there a^(b-1) is infinite."""
+    """b a^(b-1); for b < 1 as a quotient, which is 0 where g or b is 0 and a^(b-1) is infinite."""
     if isinstance(b, (int, float, np.number)):
-        return g * (b * a ** (b - 1)) if b else _nothing(g)
-    return g * b * a ** where((a == 0) & (b == 0), 1, b - 1)
+        if not b:
+            return _nothing(g)
+        return g * (b * a ** (b - 1)) if b >= 1 else ratio(g * b, a ** (1 - b))
+    low = b < 1
+    size = a ** where(low, 1 - b, b - 1)
+    return where(low, ratio(g * b, where(low, size, 1)), g * b * size)
 
 
 def _power_exponent(g, y, a):
@@ -85,8 +91,8 @@ logaddexp = op(np.logaddexp, "a b", lambda g, y, a: g * exp(a - y), lambda g, y,
 sin = op(np.sin, "x", lambda g, x: g * cos(x))
 cos = op(np.cos, "x", lambda g, x: -g * sin(x))
 tan = op(np.tan, "x", lambda g, y: g * (1 + y * y))
-arcsin = op(np.arcsin, "x", lambda g, x: g / sqrt(1 - x * x))
-arccos = op(np.arccos, "x", lambda g, x: -g / sqrt(1 - x * x))
+arcsin = op(np.arcsin, "x", lambda g, x: _over(g, sqrt(1 - x * x)))
+arccos = op(np.arccos, "x", lambda g, x: -_over(g, sqrt(1 - x * x)))
 arctan = op(np.arctan, "x", lambda g, x: g / (1 + x * x))
 arctan2 = op(
     np.arctan2,
@@ -98,8 +104,8 @@ sinh = op(np.sinh, "x", lambda g, x: g * cosh(x))
 cosh = op(np.cosh, "x", lambda g, x: g * sinh(x))
 tanh = op(np.tanh, "x", lambda g, y: g * (1 - y * y))
 arcsinh = op(np.arcsinh, "x", lambda g, x: g / sqrt(x * x + 1))
-arccosh = op(np.arccosh, "x", lambda g, x: g / sqrt(x * x - 1))
-arctanh = op(np.arctanh, "x", lambda g, x: g / (1 - x * x))
+arccosh = op(np.arccosh, "x", lambda g, x: _over(g, sqrt(x * x - 1)))
+arctanh = op(np.arctanh, "x", lambda g, x: _over(g, 1 - x * x))
 hypot = op(np.hypot, "a b", lambda g, y, a: _over(g * a, y), lambda g, y, b: _over(g * b, y))
 
 
@@ -143,7 +149,14 @@ def _sigmoid(x):
 
 
 sigmoid = op(_sigmoid, "x", lambda g, y: g * y * (1 - y))
-relu = op(lambda x: np.maximum(x, 0), "x", lambda g, y: keep(g, y), name="relu")
+
+
+def _relu(x):
+    # NumPy compares two small arrays four times as fast as an array with a number
+    return np.maximum(x, np.zeros_like(x) if x.size < 1 << 16 else 0)
+
+
+relu = op(_relu, "x", lambda g, y: keep(g, y))
 elu = op(
     lambda x: np.maximum(x, np.expm1(np.minimum(x, 0))),
     "x",

@@ -19,10 +19,17 @@ def mT(x):
 
 
 def _matmul_forward(a, b, *, at=False, bt=False):
+    # a column times a row: NumPy multiplies twice as fast as its BLAS
+    one = a.shape[-2 if at else -1] == b.shape[-1 if bt else -2] == 1
+    # a matrix that all tasks share: one large product in place of many small ones
+    shared = a.ndim > 2 and a.size and a.shape[-2] > 1 and b.ndim <= a.ndim
+    shared = shared and not (at or one or any(b.strides[:-2]))
     a = a.swapaxes(-1, -2) if at else a
     b = b.swapaxes(-1, -2) if bt else b
-    # a column times a row: NumPy multiplies twice as fast as its BLAS
-    return np.multiply(a, b) if a.shape[-1] == b.shape[-2] == 1 else np.matmul(a, b)
+    if shared:
+        rows = np.matmul(a.reshape(-1, a.shape[-1]), b[(0,) * (b.ndim - 2)])
+        return rows.reshape(*a.shape[:-1], b.shape[-1])
+    return np.multiply(a, b) if one else np.matmul(a, b)
 
 
 #: a @ b over the last two axes, either transposed first if ``at`` or ``bt`` says so; its
@@ -228,11 +235,11 @@ def multi_dot(arrays):
 
 
 def _linear(x, weight, bias):
-    bias = bias[..., None, :]
+    fits = bias.ndim == 1 or bias.shape[:-1] == x.shape[:-2]
     y = _matmul_forward(x, weight)
-    if bias.dtype != y.dtype or (bias.ndim > 2 and bias.shape[:-2] != y.shape[:-2]):
-        return y + bias
-    y += bias
+    if not (fits and x.dtype == weight.dtype == bias.dtype):
+        return y + bias[..., None, :]
+    y += bias[..., None, :]
     return y
 
 

@@ -57,7 +57,7 @@ _cross_entropy = op(
 
 def _mse_forward(prediction, target):
     d = prediction - target
-    return np.einsum("...ij,...ij->...", d, d) / (d.shape[-1] * d.shape[-2])
+    return np.einsum("...ij,...ij->...", d, d) / (prediction.shape[-1] * prediction.shape[-2])
 
 
 _mse = op(

@@ -176,6 +176,8 @@ def _with_options(row, neutral, combine, takes_dtype=True):
             x = astype(x, dtype)
         if where is not True:
             x = elementwise.where(where, x, initial if neutral is None else neutral)
+        if not x.size and initial is not None:  # the largest of nothing is what it begins with
+            return sum(x, axis=axis, keepdims=keepdims) + initial
         y = row(x, axis=axis, keepdims=keepdims)
         return y if initial is None else combine(y, initial)
 

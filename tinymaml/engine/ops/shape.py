@@ -9,7 +9,7 @@ from ..backend import array_module, to_numpy
 from ..numpy_rules import implements, numpy_functions
 from ..op import as_arrays, op
 from ..structure import map_leaves
-from ..tensor import Tensor, raw
+from ..tensor import Tensor, raw, thread
 from .elementwise import where
 
 # Rearrangements. Their derivative is the inverse rearrangement.
@@ -22,8 +22,21 @@ _reshape = op(
 _transpose = op(
     np.transpose, "x", lambda g, axes: _transpose(g, axes=tuple(np.argsort(axes).tolist()))
 )
+
+
+def _broadcast_forward(x, *, shape):
+    new = len(shape) - x.ndim
+    if type(x) is not np.ndarray or not x.flags.forc or shape[new:] != x.shape:
+        return np.broadcast_to(x, shape)
+    y = np.ndarray(shape, x.dtype, x, 0, (0,) * new + x.strides)  # six times as fast
+    y.setflags(False)
+    return y
+
+
+_broadcast_forward.plain = np.broadcast_to  # what a program says, which makes the view but once
+
 # The engine sums a cotangent down to the shape of the argument, which is this op's derivative.
-_broadcast_to = op(np.broadcast_to, "x", lambda g: g)
+_broadcast_to = op(_broadcast_forward, "x", lambda g: g, name="broadcast_to")
 _astype = op(lambda x, dtype: x.astype(dtype), "x", lambda g: g, name="astype")
 _as_integers = op(lambda x, dtype: x.astype(dtype), "x", None, name="as_integers")
 _pad = op(
@@ -144,10 +157,12 @@ def reshape(x, *shape, order="C"):
     if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)):
         shape = shape[0]
     shape = tuple(shape)
+    if order in ("A", "K") and raw(x).flags.forc:
+        order = "F" if raw(x).flags.fnc else "C"
     if order == "F":
         return transpose(reshape(transpose(x), shape[::-1]))
     if order != "C":
-        raise ValueError(f"a tensor is read in order 'C' or 'F', given {order!r}")
+        raise ValueError(f"this tensor is read in order 'C' or 'F', given {order!r}")
     return x if shape == x.shape else _reshape(x, shape=shape)
 
 
@@ -239,28 +254,30 @@ def astype(x, dtype, *, copy=True):
     return (_astype if dtype.kind in "fc" else _as_integers)(x, dtype=dtype)
 
 
-def concatenate(arrays, axis=0):
+def concatenate(arrays, axis=0, *, dtype=None):
     """Join along an existing axis; of the flattened arrays for ``axis=None``."""
     arrays = as_arrays(arrays)
+    if dtype is not None:
+        arrays = [astype(a, dtype) for a in arrays]
     if axis is None:
         arrays, axis = [ravel(a) for a in arrays], 0
     return _concatenate(*arrays, axis=axis)
 
 
-def stack(arrays, axis=0):
+def stack(arrays, axis=0, *, dtype=None):
     """Join along a new axis."""
-    return concatenate([expand_dims(a, axis) for a in as_arrays(arrays)], axis)
+    return concatenate([expand_dims(a, axis) for a in as_arrays(arrays)], axis, dtype=dtype)
 
 
-def vstack(arrays):
+def vstack(arrays, *, dtype=None):
     """Stack rows."""
-    return concatenate([atleast_2d(a) for a in as_arrays(arrays)], 0)
+    return concatenate([atleast_2d(a) for a in as_arrays(arrays)], 0, dtype=dtype)
 
 
-def hstack(arrays):
+def hstack(arrays, *, dtype=None):
     """Stack along the second axis, or the only one."""
     arrays = [atleast_1d(a) for a in as_arrays(arrays)]
-    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
+    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, dtype=dtype)
 
 
 def _parts(x, function, sections, axis):
@@ -317,18 +334,22 @@ def trace(x, offset=0, axis1=0, axis2=1):
     return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 
 
-def pad(x, pad_width, mode="constant", constant_values=0, reflect_type="even"):
-    """Pad with a constant number, or with elements taken from the array."""
+def pad_widths(x, pad_width):
+    """Return NumPy's ``pad_width`` as a pair for each axis."""
     if isinstance(pad_width, dict):
         pad_width = [pad_width.get(i, pad_width.get(i - x.ndim, 0)) for i in range(x.ndim)]
         pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
-    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    return np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+
+
+def pad(x, pad_width, mode="constant", constant_values=0, reflect_type="even"):
+    """Pad with a constant number, or with elements taken from the array."""
+    widths = pad_widths(x, pad_width)
     if mode in ("edge", "reflect", "symmetric", "wrap") and reflect_type == "even":
         return _moved(x, np.pad, widths, mode)
-    if mode != "constant" or not isinstance(constant_values, (int, float)):
+    if mode != "constant":
         raise TypeError(
-            "np.pad on a tensor pads with one constant number or in the modes edge, reflect, "
-            f"symmetric, wrap; given mode={mode!r}, constant_values={constant_values!r}"
+            f"np.pad on a tensor does not take mode={mode!r} with reflect_type={reflect_type!r}"
         )
     return _pad(x, widths=tuple(map(tuple, widths)), value=constant_values)
 
@@ -346,10 +367,13 @@ def take_along_axis(x, indices, axis=-1):
     return _take_along_axis(x, _kept(indices), axis=axis)
 
 
-def take(x, indices, axis=None):
+def take(x, indices, axis=None, mode="raise"):
     """Take elements along an axis, of the flattened array by default."""
     if axis is None:
         x, axis = ravel(x), 0
+    if mode != "raise":
+        last, indices = x.shape[axis] - 1, np.asarray(raw(indices), like=raw(x))
+        indices = np.clip(indices, 0, last) if mode == "clip" else indices % (last + 1)
     return getitem(x, (*[slice(None)] * normalize_axis_index(axis, x.ndim), indices))
 
 
@@ -384,11 +408,13 @@ def full_like(x, fill_value, dtype=None, shape=None):
 
 def array_equal(a, b, equal_nan=False):
     """Whether shapes and all elements are equal."""
+    thread.state.refuse_value("what np.array_equal gives")
     return bool(np.array_equal(raw(a), raw(b), equal_nan=equal_nan))
 
 
 def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
     """Whether all elements are equal within a tolerance."""
+    thread.state.refuse_value("what np.allclose gives")
     return bool(np.allclose(raw(a), raw(b), rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 

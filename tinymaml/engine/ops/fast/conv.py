@@ -65,6 +65,11 @@ def _align(x, weight, bias=None):
     return lead, x, weight, bias
 
 
+def _room(shape, like, out):
+    """Return room for a result: new memory, or that of ``out``."""
+    return np.empty(shape, like.dtype, like=like) if out is None else out.reshape(shape)
+
+
 def _correlate(x, weight, bias, stride, before, y):
     """Write the correlation of (tasks, n, h, w, c) with (tasks, k, l, c, o) into y."""
     tasks, k, l, c, o = weight.shape
@@ -79,15 +84,15 @@ def _correlate(x, weight, bias, stride, before, y):
             y[t, i] = part.reshape(y[t, i].shape)
 
 
-def _conv2d_forward(x, weight, bias, image, kernel, stride, padding):
-    n, o, out = x.shape[-4], weight.shape[-1], out_size(image, kernel, stride, padding)
+def _conv2d_forward(x, weight, bias, image, kernel, stride, padding, out=None):
+    n, o, size = x.shape[-4], weight.shape[-1], out_size(image, kernel, stride, padding)
     lead, x, weight, bias = _align(x, weight, bias)
-    y = np.empty((*x.shape[:2], *out, o), x.dtype, like=x)
+    y = _room((*x.shape[:2], *size, o), x, out)
     _correlate(x, weight, bias, stride, (padding[0][0], padding[1][0]), y)
-    return y.reshape(*lead, n, *out, o)
+    return y.reshape(*lead, n, *size, o)
 
 
-def _input_grad_forward(g, weight, image, kernel, stride, padding):
+def _input_grad_forward(g, weight, image, kernel, stride, padding, out=None):
     """The image gradient.
 
     Row r of a padded image meets row i of the kernel where i = r (mod stride). So the rows of one
@@ -96,8 +101,9 @@ def _input_grad_forward(g, weight, image, kernel, stride, padding):
     """
     n, (k, l), (c, o) = g.shape[-4], kernel, weight.shape[-2:]
     lead, g, weight, _ = _align(g, weight)
-    make = np.empty if min(k, l) >= stride else np.zeros  # a pixel that no patch has gets 0
-    y = make((*g.shape[:2], *image, c), g.dtype, like=g)
+    y = _room((*g.shape[:2], *image, c), g, out)
+    if min(k, l) < stride:  # a pixel that no patch has gets 0
+        y[...] = 0
     (top, _), (left, _) = padding
     if stride > 1:  # pad once for all remainders; with stride 1 it is done block by block
         m = max(k, l) // stride + 1  # no remainder needs more on any side
@@ -128,12 +134,12 @@ def _remainders(kernel, stride, pad):
         yield slice(first, None, stride), slice(last, None, -stride), before
 
 
-def _weight_grad_forward(x, g, image, kernel, stride, padding):
+def _weight_grad_forward(x, g, image, kernel, stride, padding, out=None):
     """The weight gradient: patches^T @ g."""
     lead = np.broadcast_shapes(x.shape[:-4], g.shape[:-4])
     x, g = task_axis(lead, x, 4), task_axis(lead, g, 4)
     c, o = x.shape[-1], g.shape[-1]
-    y = np.empty((len(x), kernel[0] * kernel[1] * c, o), g.dtype, like=g)
+    y = _room((len(x), kernel[0] * kernel[1] * c, o), g, out)
     before = (padding[0][0], padding[1][0])
     for t, i, rows in _patches(x, kernel, stride, before, g.shape[2:4]):
         gi = g[t, i].reshape(*rows.shape[:2], o)
@@ -262,11 +268,12 @@ def _max_pool2d_gather(x, index, image, size):
     return y
 
 
-def _max_pool2d_scatter(h, index, image, size):
+def _max_pool2d_scatter(h, index, image, size, out=None):
     """Put every element of h in its window, at the place that ``index`` names, among zeros."""
     whole = all(n % size == 0 for n in image)
-    make = np.empty if whole else np.zeros  # what does not fill a window gets no gradient
-    y = make((*h.shape[:-3], *image, h.shape[-1]), h.dtype, like=h)
+    y = _room((*h.shape[:-3], *image, h.shape[-1]), h, out)
+    if not whole:  # what does not fill a window gets no gradient
+        y[...] = 0
     for k, part in enumerate(_windows(y, size)):
         part[...] = _keep(h, index == k)
     return y

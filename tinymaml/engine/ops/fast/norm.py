@@ -112,11 +112,14 @@ class _Folded:
         first, second = [total / (self.n or 1) for total in self.sums(terms, 2)]
         return self.stack(guess + first, 1 / np.sqrt(second - first * first + eps))
 
-    def combine(self, constant, *pairs):
-        """Return constant + the sum of coefficient * array, in one pass, shaped as the batch."""
+    def combine(self, constant, *pairs, out=None):
+        """Return constant + the sum of coefficient * array, in one pass, shaped as the batch.
+
+        It is written to ``out``, if that is given.
+        """
         constant = self.wide(constant)
         pairs = [(self.wide(coefficient), a) for coefficient, a in pairs]
-        y = np.empty_like(pairs[0][1])
+        y = np.empty_like(pairs[0][1]) if out is None else out.reshape(pairs[0][1].shape)
         for t, i in self.blocks:
             part = y[t, i]
             (coefficient, a), *rest = pairs
@@ -127,13 +130,13 @@ class _Folded:
         return y.reshape(self.shape)
 
 
-def _forward(x, gamma, beta, *moments, eps, core):
+def _forward(x, gamma, beta, *moments, eps, core, out=None):
     lead = np.broadcast_shapes(x.shape[: x.ndim - core], gamma.shape[:-1], beta.shape[:-1])
     b = _Folded(x, core, lead + x.shape[x.ndim - core :])
     x = b.view(x)
     moments = moments[0] if moments else b.moments(x, eps)
     gamma, beta, mu, s = b.channels(gamma, beta, *moments)
-    return b.combine(beta - mu * gamma * s, (gamma * s, x)), moments
+    return b.combine(beta - mu * gamma * s, (gamma * s, x), out=out), moments
 
 
 def _vjp(needed, g, x, gamma, saved, **how):
@@ -159,15 +162,14 @@ def _sums_vjp(needed, g, y, h, x, moments, **how):
     ]
 
 
-def _grad_forward(h, x, gamma, sums, moments, *, eps, core):
+def _grad_forward(h, x, gamma, sums, moments, *, eps, core, out=None):
     """B(h, x, gamma)"""
     b = _Folded(h, core)
     gamma, h_sum, h_dot, mu, s = b.channels(gamma, *sums, *moments)
     n = b.n or 1
     by_x = -gamma * s * s * (h_dot / n)
-    return b.combine(
-        -gamma * s * (h_sum / n) - by_x * mu, (gamma * s, b.view(h)), (by_x, b.view(x))
-    )
+    constant = -gamma * s * (h_sum / n) - by_x * mu
+    return b.combine(constant, (gamma * s, b.view(h)), (by_x, b.view(x)), out=out)
 
 
 def _grad_vjp(needed, g, h, x, gamma, sums, moments, **how):
@@ -210,7 +212,7 @@ def _products_forward(u, h, x, sums, moments, *, eps, core):
     return b.stack(u_sum, u_dot, product / n - (u_sum / n) * (h_sum / n))
 
 
-def _second_forward(u, h, x, gamma, products, sums, moments, *, eps, core):
+def _second_forward(u, h, x, gamma, products, sums, moments, *, eps, core, out=None):
     """D(u, h, x, gamma)"""
     b = _Folded(u, core)
     gamma, covariance, mu, s = b.channels(gamma, products[2], *moments)
@@ -221,6 +223,7 @@ def _second_forward(u, h, x, gamma, products, sums, moments, *, eps, core):
     return b.combine(
         -(by_x * mu + by_u * u_mean + by_h * h_mean),
         *((by_x, b.view(x)), (by_u, b.view(u)), (by_h, b.view(h))),
+        out=out,
     )
 
 
