@@ -366,6 +366,8 @@ def _flatten(structure, inputs):
         return type(array), array.shape, array.dtype, array.strides, node and node.op is None
     if kind is np.ndarray or is_array(structure):
         return kind, structure.shape, structure.dtype, structure.strides, None
+    if isinstance(structure, (float, complex, np.generic)):
+        return kind, repr(structure)  # 0.0 is not -0.0, and nan is nan
     return kind, structure if kind.__hash__ else id(structure)
 
 
