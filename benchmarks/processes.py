@@ -17,7 +17,7 @@ from tinymaml.parallel.group import Group, current, once
 from tinymaml.parallel.start import together
 
 from . import ours
-from .workloads import WORKLOADS, cores
+from .workloads import WORKLOADS, Contender, cores
 
 COLUMNS = (
     "workload | processes | chunks | one thread, ms | threads, times faster | "
@@ -47,7 +47,7 @@ def measure(name, rounds, chunk):
     workload, group = WORKLOADS[name], current()
     if chunk:
         workload = replace(workload, chunk=chunk)
-    contender, pool = ours.build(workload, "float32"), threads._pool
+    contender, pool = Contender(**ours._parts(workload, "float32", eager=False)), threads._pool
     single = ThreadPoolExecutor(1)
     part = _gradients(workload, contender, group)
 

@@ -833,3 +833,26 @@ def test_what_is_no_function():
     half = functools.partial(np.multiply, 0.5)
     for _ in range(3):
         assert same(tm.compile(half)(X), 0.5 * X)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [tm.optim.Adam(0.01), tm.optim.SGD(0.1), tm.optim.SGD(0.1, momentum=0.9)]
+)
+def test_a_whole_meta_step_with_its_optimiser_is_one_program(optimizer):
+    model = tm.nn.mlp((1, 8, 1))
+    theta = model.init(np.random.default_rng(SEED))
+    loss = lambda params, x, y: tm.nn.mse_loss(model(params, x), y)
+
+    def meta_step(theta, state, tasks):
+        value = tm.maml.meta_loss(loss, theta, tasks, lr=0.01)
+        theta, state = optimizer.update(theta, tm.grad(value, theta), state)
+        return theta, state, value
+
+    step = tm.compile(meta_step)
+    eager = compiled = theta, optimizer.init(theta)
+    for seed in range(5):
+        tasks = tm.tasks.SinusoidTasks().sample(np.random.default_rng(seed), n_tasks=3)
+        *eager, value = meta_step(*eager, tasks)
+        *compiled, of_program = step(*compiled, tasks)
+        assert same((compiled, of_program), (eager, value))
+    assert len(step._programs) == 1

@@ -3,6 +3,7 @@
 ``state = optimizer.init(params)``, and at every step
 ``params, state = optimizer.update(params, gradient, state)``.
 A state is a dict whose values are numbers or dicts of arrays, so that a checkpoint can hold it.
+The number of steps is an array without axes: :func:`tinymaml.compile` makes one program for all.
 """
 
 import math
@@ -10,13 +11,18 @@ from numbers import Real
 
 import numpy as np
 
-from .engine.tensor import Tensor, leaf
+from .engine.tensor import Tensor, leaf, no_grad, raw, thread
 
 Params = dict[str, Tensor]
 
 
-def _parameter(array):
-    return Tensor(array, leaf(array))
+def _parameter(values):
+    return Tensor(raw(values), leaf(raw(values)))
+
+
+def _values(tensors):
+    """Return the arrays of tensors; the tensors themselves while a program is made of them."""
+    return tensors if thread.state.trace is not None else {n: t.data for n, t in tensors.items()}
 
 
 class SGD:
@@ -53,12 +59,12 @@ class SGD:
     def update(self, params: Params, gradient: Params, state: dict) -> tuple[Params, dict]:
         """Return the parameters after one step, and the new state."""
         _check_gradient(params, gradient)
-        if not self.momentum:
-            step = {name: g.data for name, g in gradient.items()}
-        else:
-            step = {n: self.momentum * v + gradient[n].data for n, v in state["velocity"].items()}
-            state = {"velocity": step}
-        return {n: _parameter(p.data - self.lr * step[n]) for n, p in params.items()}, state
+        p, g = _values(params), _values(gradient)
+        with no_grad():
+            if self.momentum:
+                g = {name: self.momentum * v + g[name] for name, v in state["velocity"].items()}
+                state = {"velocity": {name: raw(v) for name, v in g.items()}}
+            return {name: _parameter(p[name] - self.lr * g[name]) for name in params}, state
 
 
 class Adam:
@@ -95,36 +101,40 @@ class Adam:
         """Return the state before the first update."""
         first = {name: np.zeros_like(p.data) for name, p in params.items()}
         second = {name: np.zeros_like(p.data) for name, p in params.items()}
-        return {"step": 0, "first": first, "second": second}
+        return {"step": np.zeros((), int), "first": first, "second": second}
 
     def update(self, params: Params, gradient: Params, state: dict) -> tuple[Params, dict]:
         """Return the parameters after one step, and the new state."""
         _check_gradient(params, gradient)
+        with no_grad():
+            return self._update(_values(params), _values(gradient), state)
+
+    def _update(self, params, gradient, state):
         step = state["step"] + 1
         beta1, beta2 = self.betas
         # Both bias corrections are folded into the rate and eps (Kingma & Ba 2015, section 2).
-        root = math.sqrt(1 - beta2**step)
-        rate, eps = self.lr * root / (1 - beta1**step), self.eps * root
+        root = np.sqrt(1 - np.power(beta2, step))
+        rate, eps = self.lr * root / (1 - np.power(beta1, step)), self.eps * root
         new, first, second = {}, {}, {}
         for names in _of_one_kind(params, gradient, state):
             # small parameters as one vector: fewer calls, and the same numbers
-            p = _vector([params[name].data for name in names])
-            g = _vector([gradient[name].data for name in names])
-            m = beta1 * _vector([state["first"][name] for name in names]) + (1 - beta1) * g
-            v = beta2 * _vector([state["second"][name] for name in names]) + (1 - beta2) * (g * g)
-            p = p - rate * m / (np.sqrt(v) + eps)
+            p, g = _vector(params, names), _vector(gradient, names)
+            m = beta1 * _vector(state["first"], names) + (1 - beta1) * g
+            v = beta2 * _vector(state["second"], names) + (1 - beta2) * (g * g)
+            p = p - rate.astype(p.dtype) * m / (np.sqrt(v) + eps.astype(p.dtype))
             start = 0
             for name in names:
                 shape, end = params[name].shape, start + params[name].size
                 new[name] = _parameter(p[start:end].reshape(shape))
-                first[name] = m[start:end].reshape(shape)
-                second[name] = v[start:end].reshape(shape)
+                first[name] = raw(m[start:end].reshape(shape))
+                second[name] = raw(v[start:end].reshape(shape))
                 start = end
-        return new, {"step": step, "first": first, "second": second}
+        return new, {"step": np.asarray(raw(step)), "first": first, "second": second}
 
 
-def _vector(arrays):
-    return np.concatenate([a.ravel() for a in arrays]) if len(arrays) > 1 else arrays[0].ravel()
+def _vector(arrays, names):
+    flat = [arrays[name].ravel() for name in names]
+    return np.concatenate(flat) if len(flat) > 1 else flat[0]
 
 
 def _of_one_kind(params, gradient, state):

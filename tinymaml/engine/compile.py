@@ -300,6 +300,7 @@ class Compiled:
                     f"{_spoken(differs)} on; pass in what changes from call to call, such as "
                     "random numbers and numbers that grow"
                 )
+        made.load()
         arrays = made.run(inputs)
         for ours, eager in zip(arrays, leaves(result)):
             if not _same_bits(ours, raw(eager)):
@@ -308,6 +309,8 @@ class Compiled:
                     "does what compile does not see: arithmetic on t.data, or a change in place"
                 )
         made.checked += 1
+        if made.checked < _CHECKED:
+            made.unload()  # the next eager run wants the memory
         self._programs[key] = self._last = made
         return made.rebuilt(arrays)  # which share no memory with the arguments
 
@@ -366,8 +369,8 @@ def _flatten(structure, inputs):
         return type(array), array.shape, array.dtype, array.strides, node and node.op is None
     if kind is np.ndarray or is_array(structure):
         return kind, structure.shape, structure.dtype, structure.strides, None
-    if isinstance(structure, (float, np.floating)):
-        return kind, repr(structure)  # which tells 0.0 from -0.0, and NaN is itself
+    if isinstance(structure, (float, complex, np.generic)):
+        return kind, repr(structure)  # 0.0 is not -0.0, and nan is nan
     return kind, structure if kind.__hash__ else id(structure)
 
 

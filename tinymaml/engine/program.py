@@ -113,9 +113,17 @@ class Program:
         }
         file = f"<program {next(_numbers)} of {self.name}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
+        self.code, self.function = compile(self.source, file, "exec"), None
+
+    def load(self):
+        """Take the memory that it keeps."""
         space = self.text.space | {v.name: v.value for v in self.text.captured}
-        exec(compile(self.source, file, "exec"), space)
+        exec(self.code, space)
         self.function = space[self.name]
+
+    def unload(self):
+        """Give its memory back until it is loaded again."""
+        self.function = None
 
     def file(self):
         """Return the source as a file that needs NumPy alone."""

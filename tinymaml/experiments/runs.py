@@ -169,7 +169,7 @@ class Run:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a :class:`Checkpoint`."""
         step, params, optimizer, losses, settings = checkpoint
-        numbers = {key: value for key, value in optimizer.items() if not isinstance(value, dict)}
+        numbers = _numbers(optimizer)
         meta = {"format": FORMAT, "step": step, "optimizer": numbers, "losses": losses}
         meta["settings"] = settings or {}
         arrays = {name: to_numpy(a) for name, a in named_arrays(params, optimizer).items()}
@@ -200,7 +200,7 @@ class Run:
         """
         meta, arrays = self._read()
         state, settings = dict(optimizer or {}), settings or {}
-        numbers = {name: v for name, v in state.items() if not isinstance(v, dict)}
+        numbers = _numbers(state)
         found = {name: _form(v) for name, v in (arrays | meta["optimizer"]).items()}
         forms = {name: _form(v) for name, v in (named_arrays(like, state) | numbers).items()}
         forms |= {name: v for name, v in settings.items() if name in meta["settings"]}
@@ -216,7 +216,7 @@ class Run:
             if isinstance(value, dict):
                 state[key] = {name: asarray(arrays[f"optimizer/{key}/{name}"]) for name in value}
             else:
-                state[key] = meta["optimizer"][key]
+                state[key] = np.asarray(meta["optimizer"][key])
         return Checkpoint(meta["step"], params, state, meta["losses"], settings)
 
     def steps_done(self) -> int:
@@ -255,6 +255,12 @@ def named_arrays(params: dict, optimizer: dict) -> dict:
         if isinstance(value, dict):
             named |= {f"optimizer/{key}/{name}": array for name, array in value.items()}
     return named
+
+
+def _numbers(optimizer):
+    """Return the numbers of an optimiser's state, without those of arrays."""
+    found = {key: value for key, value in optimizer.items() if not isinstance(value, dict)}
+    return {key: np.asarray(value).item() for key, value in found.items()}
 
 
 def _form(value):
