@@ -141,7 +141,10 @@ def train(out, name, data, seconds):
             process.wait(max(1, seconds))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)  # it ends the step and saves
-            process.wait()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
     lines = (out / f"{name}.txt").read_text(errors="replace").strip().splitlines()
     return {"code": process.returncode, "last": lines[-1][-200:] if lines else ""}
 

@@ -1,12 +1,15 @@
 """compile(): programs equal to what they were made of, bit for bit, and what cannot be one."""
 
+import copy
 import functools
 import re
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -856,3 +859,126 @@ def test_a_whole_meta_step_with_its_optimiser_is_one_program(optimizer):
         *compiled, of_program = step(*compiled, tasks)
         assert same((compiled, of_program), (eager, value))
     assert len(step._programs) == 1
+
+
+def test_what_depends_on_the_order_of_memory():
+    x = np.random.default_rng(SEED).standard_normal((61, 47)).astype(np.float32)
+
+    def function(x):
+        y = tm.nn.ReLU()({}, x.T)
+        return y, y.mean(), np.ones_like(y, dtype=np.float64) + y
+
+    for array in (x, np.asfortranarray(x), np.broadcast_to(x[:, :1], x.shape)):
+        _, result = ran(function, array)
+        assert same(result, function(tm.tensor(array)))
+
+
+def test_a_tensor_of_another_dtype_is_computed():
+    compiled = tm.compile(lambda x: tm.tensor(x, dtype=np.float32) * 2)
+    for values in ([1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [3.0, 4.0]):
+        result = compiled(np.array(values))
+    assert result.tolist() == [6.0, 8.0]
+    with pytest.raises(TypeError, match="deepcopy"):
+        tm.compile(lambda x: copy.deepcopy(x) * 2)(np.ones(2))
+
+
+def _normed(x):
+    length = np.sqrt((x * x).sum())
+    return x / length, length
+
+
+def _largest(x):
+    place = int(np.argmax(x))
+    return x[place] * 1.0, place
+
+
+def test_what_an_op_saves():
+    unit = tm.op(_normed, "x", lambda g, y, saved: (g - y * (g * y).sum()) / saved, name="unit")
+    slope = tm.func.grad(lambda x: (unit(x) * np.arange(4.0)).sum())
+    v = np.array([1.0, -2.0, 0.5, 3.0])
+    assert same(ran(slope, v)[1], tm.tensor(slope(v)))
+    peak = tm.op(_largest, "x", lambda g, saved: g * (np.arange(4) == saved), name="peak")
+    with pytest.raises(TypeError, match="op 'peak' saves a number"):
+        tm.compile(tm.func.grad(peak))(v)
+
+
+def _changed_between(a):
+    b = a * 2
+    a = a + 0
+    a += 1
+    return b + a * 2
+
+
+def _view_and_value(x, w):
+    turned = np.squeeze(x)
+    return turned + np.exp(w)
+
+
+def _two_names(x):
+    a = b = x * 2
+    return a + b
+
+
+def _typed(x):
+    return x * np.ones_like(x, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("forward", "names"),
+    [(_changed_between, "a"), (_view_and_value, "x w"), (_two_names, "x"), (_typed, "x")],
+)
+def test_forwards_of_users(forward, names):
+    n = len(names.split())
+    made = tm.op(forward, names, *[lambda g: g] * n, name=forward.__name__)
+    rng = np.random.default_rng(SEED)
+    arrays = [rng.standard_normal((1, 5)) for _ in range(n)]
+    function = lambda *xs: made(*[np.sin(x) for x in xs]) * np.cos(xs[0])
+    compiled, _ = ran(function, *arrays)
+    arrays = [rng.standard_normal((1, 5)) for _ in range(n)]
+    assert same(compiled(*arrays), function(*map(tm.tensor, arrays)))
+
+
+def test_two_ops_of_one_name_are_two():
+    twice, thrice = (
+        tm.op(forward, "x", lambda g: g, name="times")
+        for forward in (lambda x: x * 2, lambda x: x * 3)
+    )
+    assert [y.item() for y in ran(lambda x: (twice(x), thrice(x)), np.array(1.0))[1]] == [2, 3]
+
+
+def test_arguments_of_other_kinds():
+    with pytest.raises(TypeError, match="was given SimpleNamespace"):
+        tm.compile(lambda x, c: x * c.k)(np.ones(2), SimpleNamespace(k=2.0))
+    names = {"x₁": np.ones(2), "ϵ": np.ones(2), "ε": np.zeros(2), "class": np.ones(2)}
+    assert same(ran(lambda p: sum(p.values()), names)[1], tm.tensor(sum(names.values())))
+    ordered = OrderedDict(a=np.ones(1), b=np.zeros(1))
+    result = ran(lambda p: OrderedDict(reversed(p.items())), ordered)[1]
+    assert type(result) is OrderedDict and list(result) == ["b", "a"]
+    by_place = tm.compile(lambda a, k: a[0] + k["k"] if type(a) is tuple else a * 2 + k)
+    for _ in range(3):
+        assert by_place((np.ones(1),), {"k": np.ones(1)}).item() == 2
+        assert by_place(np.ones(1), k=np.ones(1)).item() == 3
+
+
+def test_a_method():
+    class Scale:
+        @tm.compile
+        def by_two(self, x):
+            return x * 2
+
+        def __call__(self):
+            """Callable, so known by who it is."""
+
+    assert Scale().by_two(np.array(3.0)).item() == 6.0
+
+
+def test_random_numbers_of_numpys_own_generator_are_refused_at_once():
+    with pytest.raises(RuntimeError, match="draws random numbers"):
+        tm.compile(lambda x: x * np.random.rand())(np.ones(2))  # noqa: NPY002
+
+
+def test_as_many_programs_as_numbers_are_refused():
+    compiled = tm.compile(lambda x, k: x * k)
+    with pytest.raises(RuntimeError, match=r"pass numbers that change .* as arrays"):
+        for i in range(100):
+            compiled(np.ones(1), 0.9**i)

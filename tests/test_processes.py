@@ -455,3 +455,8 @@ def test_the_number_of_processes():
             number(wrong, 4)
     assert launch.train_run.__kwdefaults__["processes"] == 1  # in notebooks
     assert EXPERIMENTS["sinusoid"].chunks == 1 and EXPERIMENTS["omniglot"].chunks == 4
+
+
+def test_chunks_within_chunks_are_done_in_place():
+    inner = lambda c: sum(map_chunks(lambda d: d * c, range(3)))
+    assert list(map_chunks(inner, range(4))) == [0, 3, 6, 9]

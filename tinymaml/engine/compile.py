@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from types import MethodType
 
 import numpy as np
 
@@ -27,6 +28,8 @@ _HIDDEN = tuple([str(Path(__file__).parents[1] / room) for room in ("engine", "n
 _COMPREHENSIONS = ("<dictcomp>", "<listcomp>", "<setcomp>", "<genexpr>")
 #: Python 3.11's syntax trees are not made for several threads.
 _WRITING = threading.Lock()
+_STATIC = (int, str, bytes, type(None), np.dtype, np.bool, np.integer, slice, type(Ellipsis))
+_MOST = 64  # programs of one function
 _CHECKED = 2  # calls that run eagerly beside
 
 
@@ -97,6 +100,11 @@ class Recording:
             pairs.append((array, new))
             return new
 
+        if any(isinstance(part, (bool, int, float)) for part in leaves(saved)):
+            raise TypeError(
+                f"op {op.name!r} saves a number, which its program would keep; save an array, as "
+                "np.asarray makes one"
+            )
         result = made(y, _stem(op, arguments))
         new = lambda a: made(a, f"{result.stem}_saved") if is_array(a) else None
         saved = None if saved is None else map_leaves(new, saved)
@@ -148,7 +156,7 @@ def _frames():
     """Yield the frames outside the engine, from the innermost to the call of the compiled one."""
     frame = sys._getframe(2)
     while frame is not None and frame.f_code is not _record.__code__:
-        if not frame.f_code.co_filename.startswith((*_HIDDEN, "<")):
+        if not frame.f_code.co_filename.startswith((*_HIDDEN, "<program ", "<frozen ")):
             yield frame
         frame = frame.f_back
 
@@ -271,7 +279,7 @@ class Compiled:
             )
         try:
             inputs = []
-            key = _flatten((args, kwargs) if kwargs else args, inputs)
+            key = _flatten(args, inputs), _flatten(kwargs, inputs) if kwargs else None
             found = self._programs.get(key)
             if found is None or found.checked < _CHECKED or thread.state.transforms:
                 return self._beside_eager(key, found, inputs, args, kwargs)
@@ -289,7 +297,18 @@ class Compiled:
                 f"{self.__name__} is compiled and has no derivative; take the derivative inside "
                 "the function that is compiled"
             )
+        if before is None and len(self._programs) >= _MOST:
+            raise RuntimeError(
+                f"{self.__name__} has {_MOST} programs for as many shapes, forms and numbers that "
+                "it was called with; pass numbers that change from call to call as arrays"
+            )
+        state = _random_state()
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
+        if state != _random_state():
+            raise RuntimeError(
+                f"{self.__name__} draws random numbers from np.random, which its program would "
+                "keep; draw them outside and pass them in"
+            )
         result = map_leaves(_detached, result)  # which lets go of the graph
         with _WRITING:
             made = before or Program(self.__name__, recording, variables, outputs, result)
@@ -314,6 +333,10 @@ class Compiled:
         self._programs[key] = self._last = made
         return made.rebuilt(arrays)  # which share no memory with the arguments
 
+    def __get__(self, instance, owner=None):
+        """Bind to an instance: a compiled function may be a method."""
+        return self if instance is None else MethodType(self, instance)
+
     def _shown(self):
         if self._last is None:
             raise ValueError(f"{self.__name__} has no program yet; call it once")
@@ -334,6 +357,12 @@ class Compiled:
             file.write(source.encode())
 
 
+def _random_state():
+    """Return where NumPy's own generator stands."""
+    name, key, place, *rest = np.random.get_state()  # noqa: NPY002
+    return name, key.tobytes(), place, rest
+
+
 def _share_memory(a, b):
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
 
@@ -341,6 +370,8 @@ def _share_memory(a, b):
 def _same_bits(a, b):
     if not isinstance(a, np.ndarray):  # a GPU adds in no fixed order
         return np.allclose(to_numpy(a), to_numpy(b), rtol=1e-3, atol=1e-5, equal_nan=True)
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
     if a.dtype.itemsize > 8:  # a long double has bytes that mean nothing
         return np.array_equal(a, b, equal_nan=True)
     return a.tobytes() == b.tobytes()
@@ -371,7 +402,12 @@ def _flatten(structure, inputs):
         return kind, structure.shape, structure.dtype, structure.strides, None
     if isinstance(structure, (float, complex, np.generic)):
         return kind, repr(structure)  # 0.0 is not -0.0, and nan is nan
-    return kind, structure if kind.__hash__ else id(structure)
+    if isinstance(structure, _STATIC) or callable(structure):
+        return kind, structure
+    raise TypeError(
+        f"a compiled function was given {kind.__name__}, of which its program would not notice a "
+        "change; give arrays, numbers, text, functions, and dicts, lists and tuples of them"
+    )
 
 
 def compile(function: Callable) -> Compiled:

@@ -165,14 +165,15 @@ def literal(value):
     if isinstance(value, np.longdouble):
         return f"np.longdouble({str(value)!r})"
     if isinstance(value, np.generic):
-        return f"np.{type(value).__name__}({literal(value.item())})"
+        number = literal(value.item())
+        return number and f"np.{type(value).__name__}({number})"
     if value is Ellipsis:
         return "..."
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
-    if value is None or isinstance(value, (int, float, str)):
+    if value is None or type(value) in (bool, int, float, complex, str):
         return repr(value)
-    parts = value if isinstance(value, (tuple, list)) else None
+    parts = value if type(value) in (tuple, list) else None
     if isinstance(value, slice):
         parts = (value.start, value.stop, value.step)
     if parts is None or None in (parts := [literal(part) for part in parts]):
@@ -223,7 +224,9 @@ class _Writer:
                 branch = line.body if self.decide(line.test) else line.orelse
                 if (result := self.block(branch)) is not None:
                     return result
-            elif isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            elif isinstance(line, ast.Assign) and isinstance(line.targets[-1], ast.Name):
+                if len(line.targets) > 1:
+                    raise NotInline
                 value = self.value(line.value)
                 if isinstance(value, Code) and value.work:
                     value = self.named(value, line.targets[0].id)
@@ -319,6 +322,8 @@ class _Writer:
         if name in closed:
             return Known(closed[name].cell_contents)
         space = self.function.__globals__
+        if name not in space and not hasattr(builtins, name):
+            raise NotInline
         return Known(space[name] if name in space else getattr(builtins, name))
 
     def items(self, nodes):
@@ -474,9 +479,9 @@ class _Writer:
         keywords.pop("like", None)
         make = {np.ones_like: np.ones, np.zeros_like: np.zeros}.get(called)
         like = arguments[0].array.like if make and isinstance(arguments[0], Code) else None
-        if like is None:
+        if like is None or not like.flags.c_contiguous:  # it would have the order of that
             return called
-        keywords.setdefault("dtype", Known(like.dtype))
+        keywords.setdefault("dtype", arguments[1] if len(arguments) > 1 else Known(like.dtype))
         arguments[:] = [keywords.pop("shape", Known(like.shape))]
         return make
 

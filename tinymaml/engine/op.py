@@ -173,6 +173,10 @@ class Op:
                     y = y.view()
             y.setflags(False)  # what is changed in place later would have a wrong derivative
         if state.trace is not None:
+            if saved is not None:  # programs know arrays by who they are, as scalars cannot be
+                saved = map_leaves(
+                    lambda a: np.asarray(a) if isinstance(a, np.generic) else a, saved
+                )
             state.trace.append((self, args, static, y, saved))
         if not recorded:
             return Tensor(y)
@@ -250,6 +254,10 @@ class Op:
             args = (*args[: self._arity - 1], args[self._arity - 1 :])
         needed = [parent is not None for parent in parents] if self.joint else None
         return [node.static, needed, g, y, saved, *args, *node.static.values()]
+
+
+def _no_scalar(a):
+    return np.asarray(a) if isinstance(a, np.generic) else a
 
 
 def _parameters(vjp):

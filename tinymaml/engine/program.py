@@ -7,6 +7,7 @@ import keyword
 import linecache
 import re
 import sys
+import unicodedata
 from collections import Counter
 from itertools import count
 
@@ -177,7 +178,7 @@ def _numbered(calls, inputs):
         )
         for v in call.outputs():
             number[v] = len(number)
-        found.append((call.op.name, known, call.where))
+        found.append((call.op, known, call.where))
     return found
 
 
@@ -226,7 +227,7 @@ def _distinct(calls, outputs):
     kept = []
     for call in calls:
         arguments, options = map_leaves(swap, (list(call.arguments), call.options))
-        key = call.op.name, _key(arguments), tuple([(k, _key(v)) for k, v in options.items()])
+        key = call.op, _key(arguments), tuple([(k, _key(v)) for k, v in options.items()])
         before = call if any(map(large, call.outputs())) else seen.setdefault(key, call)
         if before is not call:
             other |= zip(call.outputs(), before.outputs())
@@ -308,7 +309,9 @@ class _Text:
 
     def fresh(self, stem):
         """Return a name that nothing has yet."""
-        stem = re.sub(r"^(?=\d)|\W", "_", stem)
+        stem = unicodedata.normalize("NFKC", stem)
+        stem = "".join([c if f"_{c}".isidentifier() else "_" for c in stem])
+        stem = stem if stem.isidentifier() else f"_{stem}"
         while True:
             self.names[stem] += 1
             n = self.names[stem]
@@ -403,24 +406,23 @@ class _Text:
                 return prefix + name
         if isinstance(ufunc := getattr(value, "__self__", None), np.ufunc):  # such as np.add.reduce
             return f"np.{ufunc.__name__}.{name}"
-        if not callable(value):
-            raise NotInline
-        if value not in self.functions:
-            stem = stem or name.strip("_<>")
-            self.functions[value] = self.fresh(stem + "_" * hasattr(builtins, stem))
-            self.space[self.functions[value]] = value
-        return self.functions[value]
+        if id(value) not in self.functions:
+            stem = stem or (name or "option").strip("_<>")
+            self.functions[id(value)] = self.fresh(stem + "_" * hasattr(builtins, stem))
+            self.space[self.functions[id(value)]] = value
+        return self.functions[id(value)]
 
     def merge(self):
         """Do the same thing to the same arrays once, unless it takes memory to keep that."""
-        changed = {line.target for line in self.lines if line.in_place}
+        changed = {line.target: line.call for line in self.lines if line.in_place}
         seen, other, kept = {}, {}, []
         for line in self.lines:
             _rename(line.tree, other)
             small = isinstance(line.target, Array) and (
                 line.target.like is None or line.target.like.nbytes <= _SMALL
             )
-            if small and line.target not in changed:
+            while_changing = any(changed.get(a) is line.call for a in self.read(line.tree))
+            if small and line.target not in changed and not while_changing:
                 before = seen.setdefault(ast.unparse(line.tree), line)
                 if before is not line:
                     other[line.target.name] = before.target.name
@@ -446,7 +448,9 @@ class _Text:
 
         for line in self.lines:
             for array in _arrays(line.target):
-                views = getattr(array, "views", [])
+                views = getattr(array, "views", None)
+                if views is None:  # nothing is known of it: it may be a view of what it is made of
+                    views = [] if _ufunc(line.tree) else self.read(line.tree)
                 for view in [*views, self.arrays[line.base]] if line.base else views:
                     if root(view) is not root(array):
                         roots[root(view)] = root(array)
@@ -487,8 +491,8 @@ class _Text:
                 size = -(-main.like.nbytes // _ALIGNED) * _ALIGNED
                 # an elementwise operation may write where it reads, if that is just the same place
                 same = [r for r in dying if name not in (None, "matmul") and _fits(r, main, placed)]
-                placed[root(main)] = placed.pop(same[0]) if same else (_take(free, size), size)
-                start = placed[root(main)][0]
+                start = placed.pop(same[0])[0][0] if same else _take(free, size)
+                placed.setdefault(root(main), []).append((start, size, main.like))
                 end = max(end, start + size)
                 static.add(main.name)
                 self.kept.append(_buffer(main, start))
@@ -688,9 +692,11 @@ def _buffer(v, start):
     return f"{v.name} = np.ndarray({like.shape}, np.{like.dtype.name}, memory, {start}{strides})"
 
 
-def _fits(array, v, placed):
-    same = array in placed and array.like.strides == v.like.strides
-    return same and array.like.shape == v.like.shape and array.like.itemsize == v.like.itemsize
+def _fits(group, v, placed):
+    """Whether all that is kept for a group of arrays is one of the same form as v."""
+    ((_, _, like),) = placed[group] if len(placed.get(group, ())) == 1 else ((0, 0, None),)
+    form = lambda like: (like.shape, like.strides, like.itemsize)
+    return like is not None and form(like) == form(v.like)
 
 
 def _dense(like):
@@ -732,8 +738,7 @@ def _take(free, size):
 def _release(free, placed, groups):
     for group in groups:
         if group in placed:
-            start, size = placed.pop(group)
-            free.append((start, start + size))
+            free += [(start, start + size) for start, size, _ in placed.pop(group)]
             free.sort()
             merged = [free[0]]
             for begin, end in free[1:]:

@@ -25,7 +25,8 @@ def rebuild(structure, values):
     {'weight': 'a', 'rest': ['b', ('c',)]}
     """
     if isinstance(structure, dict):
-        return {name: rebuild(part, values) for name, part in structure.items()}
+        made = {name: rebuild(part, values) for name, part in structure.items()}
+        return made if type(structure) is dict else type(structure)(made)
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):  # a NamedTuple
         return type(structure)(*[rebuild(part, values) for part in structure])
     if isinstance(structure, (list, tuple)):

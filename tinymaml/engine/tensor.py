@@ -250,6 +250,7 @@ class Tensor:
 
     def __reduce__(self):
         """Pickle and deep-copy without the graph: into a leaf if a gradient is required."""
+        thread.state.refuse_value("a copy by pickle or deepcopy")
         return tensor, (self.data, None, self.requires_grad)
 
     def __setitem__(self, index, value):
@@ -300,6 +301,8 @@ def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
         raise TypeError(
             "tensor() was given a list of tensors; join them with np.stack or np.concatenate"
         )
+    if type(data) is Tensor and dtype is not None:
+        data = data.detach().astype(dtype)  # an op, which programs see
     array = backend.asarray(data.data if type(data) is Tensor else data, dtype)
     return Tensor(array, leaf(array) if requires_grad else None)
 

@@ -113,7 +113,8 @@ def evaluate_run(
         experiment, _ = experiment.load(data or _data_of(run))
     reached = run.load(experiment.init(), settings=experiment.recipe())
     work = (name, experiment, run, reached, test_tasks)
-    together(_test, *work, processes=number(processes, experiment.chunks))
+    chunks = -(-test_tasks // experiment.problem.test_chunk)
+    together(_test, *work, processes=number(processes, chunks))
 
 
 def _resumed(run, name, settings):

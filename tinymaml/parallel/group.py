@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..engine.tensor import thread
-from .threads import on_threads, quietly, single_threaded_blas
+from .threads import in_a_chunk, on_threads, quietly, single_threaded_blas
 
 
 class Failure(NamedTuple):
@@ -108,6 +108,8 @@ def map_chunks(function: Callable, chunks: Iterable) -> Iterator:
             "a compiled function cannot share out chunks to threads or processes; compile the "
             "gradient of one chunk"
         )
+    if in_a_chunk():
+        return map(function, chunks)
     if group.size == 1:
         return on_threads(function, chunks)
     chunks = list(chunks)

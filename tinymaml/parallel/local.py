@@ -37,13 +37,15 @@ class Local(Group):
         self.turn = 0
 
     def exchange(self, part):
+        # an error on the way leaves the turn as it is, and is what is exchanged next
+        length = _write(self.memory, pickle.dumps(part, 5), self._slot(self.rank, self.turn ^ 1))
         self.turn ^= 1
-        lengths = self._meet(_write(self.memory, pickle.dumps(part, 5), self._slot(self.rank)))
+        lengths = self._meet(length)
         said = [os.pread(self.memory, n, self._slot(rank)) for rank, n in enumerate(lengths)]
         return [pickle.loads(part) for part in said]
 
-    def _slot(self, rank):
-        return (1 + 2 * rank + self.turn) * SLOT
+    def _slot(self, rank, turn=None):
+        return (1 + 2 * rank + (self.turn if turn is None else turn)) * SLOT
 
     def _meet(self, length):
         """Wait for all processes, and return the lengths that they say, by rank."""

@@ -44,10 +44,22 @@ class Own(threading.local):
         self.own = make()
 
 
+_inside = threading.local()
+
+
+def in_a_chunk() -> bool:
+    """Whether this thread computes a chunk: what it shares out in turn it does alone."""
+    return getattr(_inside, "chunk", False)
+
+
 def quietly(function: Callable, chunk: Any) -> Any:
     """Return ``function(chunk)``; callers find in it what overflowed."""
-    with np.errstate(all="ignore"):
-        return function(chunk)
+    _inside.chunk = True
+    try:
+        with np.errstate(all="ignore"):
+            return function(chunk)
+    finally:
+        _inside.chunk = False
 
 
 def cores() -> int:
