@@ -6,6 +6,7 @@ from ..errors import UserError
 from . import methods
 from .classification import AllClasses, MiniImageNet, Omniglot, OmniglotMLP
 from .experiment import Experiment
+from .reinforcement import Navigation, PolicyMAML, PolicyOracle, Reinforcement
 from .schedule import Schedule
 from .sinusoid import InformedSinusoids, Sinusoids
 
@@ -69,6 +70,27 @@ EXPERIMENTS = {
         AllClasses(),
         replace(_PHOTOGRAPHS, steps=30_000, clip=0.0, log_every=20, checkpoint_every=100),
     ),
+}
+# Finn et al. 2017, A.2, with the authors' code for what the paper leaves open.
+_PLANE = Reinforcement(
+    PolicyMAML(),
+    Navigation(),
+    Schedule(
+        steps=500,
+        meta_batch=20,
+        meta_lr=1e-2,
+        log_every=1,
+        validate_every=25,
+        checkpoint_every=5,
+        validation_tasks=40,
+    ),
+)
+EXPERIMENTS |= {
+    "navigation": _PLANE,
+    "navigation-first-order": _PLANE.replace(first_order=True),
+    "navigation-pretrained": _PLANE.replace(inner_steps=0),
+    "navigation-oracle": replace(_PLANE, method=PolicyOracle()),
+    "navigation-random": _PLANE.replace(update="none", steps=1),
 }
 # Settings in runs of earlier versions that their experiment did not depend on
 _WITHOUT_EFFECT = {"first_order", "inner_lr", "inner_steps", "k_shot", "n_query", "clip"}
