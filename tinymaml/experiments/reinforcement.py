@@ -10,6 +10,7 @@ import numpy as np
 from .. import rl
 from ..parallel.group import map_chunks
 from ..pictures import plots
+from ..rl import mujoco
 from . import paper
 from .evaluation import summarise
 from .experiment import Experiment
@@ -28,6 +29,7 @@ class PolicyMAML(Method):
     rollouts: int = option(20, "rollouts of each task for each gradient")
     surrogate: str = option("reinforce", "inner loss: reinforce, dice or low-variance")
     update: str = option("trpo", "meta-update: trpo, or ppo, which takes --meta-lr")
+    max_kl: float = option(0.01, "mean KL that an update by trpo may change the policies by")
     test_steps: int = option(3, "gradient steps at test; from the second on alpha is halved")
 
     without = ("clip",)
@@ -38,6 +40,7 @@ class PolicyMAML(Method):
         check(self, "inner_steps", least=0, most=100, what="1 or more, or 0 for no adaptation")
         check(self, "rollouts", least=2, most=10_000, what="2 or more")
         check(self, "test_steps", least=0, most=100, what="0 to 100")
+        check(self, "max_kl", least=ABOVE_0, what="a number above 0")
         choose(self, "surrogate", *rl.surrogates.INNER)
         choose(self, "update", "trpo", "ppo", "none")
 
@@ -56,7 +59,7 @@ class PolicyMAML(Method):
 
     def meta_update(self, meta_lr: float) -> Callable | None:
         """Return what moves theta."""
-        return {"trpo": rl.TRPO(), "ppo": rl.PPO(meta_lr), "none": None}[self.update]
+        return {"trpo": rl.TRPO(self.max_kl), "ppo": rl.PPO(meta_lr), "none": None}[self.update]
 
     def rates(self) -> list[float]:
         """Return the step sizes at test: alpha, then half of it (Finn et al. 2017, A.2)."""
@@ -132,6 +135,49 @@ class Navigation(Control):
 
         plots.save(run / "paths.png", draw, width=12, height=4.5, panels=(1, 3))
         return [run / "paths.png"]
+
+
+class _Robot(Control):
+    @property
+    def informed(self):
+        return mujoco.informed(self.environment)
+
+
+@dataclass(frozen=True)
+class CheetahDirection(_Robot):
+    """A half-cheetah that is to run forward or backward, in MuJoCo."""
+
+    data = "half-cheetah direction"
+    task = "forward or backward, 200 steps of 0.01 s"
+    environment = mujoco.HalfCheetahDirection
+
+
+@dataclass(frozen=True)
+class CheetahVelocity(_Robot):
+    """A half-cheetah that is to run at a speed, in MuJoCo."""
+
+    data = "half-cheetah velocity"
+    task = "0 to 2 m/s, 200 steps of 0.01 s"
+    environment = mujoco.HalfCheetahVelocity
+
+
+@dataclass(frozen=True)
+class AntDirection(_Robot):
+    """An ant that is to run forward or backward, in MuJoCo."""
+
+    data = "ant direction"
+    task = "forward or backward, 200 steps of 0.02 s"
+    test_rollouts = 40
+    environment = mujoco.AntDirection
+
+
+@dataclass(frozen=True)
+class AntVelocity(_Robot):
+    """An ant that is to run at a speed, in MuJoCo."""
+
+    data = "ant velocity"
+    task = "0 to 3 m/s, 200 steps of 0.02 s"
+    environment = mujoco.AntVelocity
 
 
 @dataclass(frozen=True)

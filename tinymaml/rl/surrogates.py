@@ -86,7 +86,7 @@ def low_variance(policy, params: Params, x: Array, y: Steps) -> Tensor:
 
 
 def dice(policy, params: Params, x: Array, y: Steps) -> Tensor:
-    """Return the loss all of whose derivatives are estimates of the return's (Foerster et al. 2018).
+    """Return the loss all of whose derivatives estimate the return's (Foerster et al. 2018).
 
     With the magic box M_t = exp(s_t - s_t as a constant), which is 1, of s_t, the sum of log pi up
     to step t, it is -mean((M_t - M_{t-1}) A_t). Where A_t is the sum of rewards from t on, this is
