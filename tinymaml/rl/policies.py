@@ -49,6 +49,14 @@ class GaussianPolicy:
         """
         return self.network(params, x), params["log_std"]
 
+    def log_likelihood(self, params: Params, x: Array, actions: Array) -> Tensor:
+        """Return log pi(a | s) of actions in the states x: (..., n)."""
+        return log_likelihood(*self(params, x), actions)
+
+    def kl(self, mean: Array, log_std: Array, params: Params, x: Array) -> Tensor:
+        """Return in each state x the KL from the policy that had this mean and log sigma."""
+        return kl_divergence(mean, log_std, *self(params, x))
+
 
 def log_likelihood(mean: Tensor, log_std: Tensor, actions: Array) -> Tensor:
     """Return log pi(a | s): (..., n). It is the sum over the parts of an action, not their mean.

@@ -71,8 +71,10 @@ def sample(
     Raises
     ------
     UserError
-        If the shapes of what the environment gives are not those that it says, or an observation,
-        a reward or an action is not finite.
+        If the shapes of what the environment gives are not those that it says, or an observation
+        or a reward is not finite.
+    FloatingPointError
+        If an action is not finite: the policy has diverged.
     """
     env = environment(tasks, rollouts)
     lead, horizon = (len(tasks), rollouts), env.horizon
@@ -99,7 +101,7 @@ def sample(
         found.mean[:, :, t] = mean
         found.actions[:, :, t] = actions = mean + noise[:, :, t]
         if not np.isfinite(actions).all():
-            raise UserError(f"the policy diverged: its actions are not finite at step {t}")
+            raise FloatingPointError(f"the policy's actions are not finite at step {t}")
         found.alive[:, :, t] = alive
         observations, rewards, terminated, truncated, _ = env.step(actions)
         _check("rewards", rewards, lead, t)

@@ -12,7 +12,7 @@ from ..engine.tensor import Tensor
 from ..learners.learner import Array, Params
 from ..tasks import Batch
 from .advantages import advantages
-from .policies import kl_divergence, log_likelihood
+from .policies import log_likelihood
 from .rollout import Trajectories
 
 
@@ -72,7 +72,7 @@ def reinforce(policy, params: Params, x: Array, y: Steps) -> Tensor:
     Its gradient is an estimate of that of minus the expected return (Williams 1992). The derivative
     of that gradient is none of its derivative, since theta also says which steps are sampled.
     """
-    return -(log_likelihood(*policy(params, x), y.actions) * y.advantages * y.weight).sum(-1)
+    return -(policy.log_likelihood(params, x, y.actions) * y.advantages * y.weight).sum(-1)
 
 
 def low_variance(policy, params: Params, x: Array, y: Steps) -> Tensor:
@@ -81,7 +81,7 @@ def low_variance(policy, params: Params, x: Array, y: Steps) -> Tensor:
     pi_now is pi taken as a constant. The second derivative has the products of a step's own score;
     those between steps are left out.
     """
-    log_pi = log_likelihood(*policy(params, x), y.actions)
+    log_pi = policy.log_likelihood(params, x, y.actions)
     return -(np.exp(log_pi - log_pi.detach()) * y.advantages * y.weight).sum(-1)
 
 
@@ -92,7 +92,7 @@ def dice(policy, params: Params, x: Array, y: Steps) -> Tensor:
     to step t, it is -mean((M_t - M_{t-1}) A_t). Where A_t is the sum of rewards from t on, this is
     -mean(M_t r_t) but for a constant, as summation by parts shows; a baseline does no harm.
     """
-    log_pi = log_likelihood(*policy(params, x), y.actions) * (y.weight > 0)
+    log_pi = policy.log_likelihood(params, x, y.actions)
     log_pi = log_pi.reshape(*y.first.shape, -1)
     upto = np.cumsum(log_pi, axis=-1)
     before = upto - log_pi
@@ -116,10 +116,10 @@ def clipped(policy, params: Params, x: Array, y: Steps, clip: float = 0.2) -> Te
 
 
 def _ratio(policy, params, x, y):
-    return np.exp(log_likelihood(*policy(params, x), y.actions) - y.log_pi)
+    return np.exp(policy.log_likelihood(params, x, y.actions) - y.log_pi)
 
 
 def divergence(policy, params: Params, x: Array, y: Steps) -> Tensor:
     """Return the mean over states of KL(the policy that sampled || the policy)."""
-    kl = kl_divergence(y.mean, y.log_std, *policy(params, x))
+    kl = policy.kl(y.mean, y.log_std, params, x)
     return (kl * y.weight).sum(-1)
