@@ -22,6 +22,7 @@ from tinymaml.experiments import (
     Schedule,
     Sinusoids,
     classification,
+    Reinforcement,
     flag,
     launch,
     methods,
@@ -66,6 +67,15 @@ NUMBERS = """
     miniimagenet-first-order        5    1     0.01  5     10      4     60000      15      True
     miniimagenet-5shot-first-order  5    5     0.01  5     10      2     60000      15      True
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
+    navigation                      -    -     0.1   1     3       20    500        -       False
+    navigation-first-order          -    -     0.1   1     3       20    500        -       True
+    navigation-pretrained           -    -     0.1   0     3       20    500        -       False
+    navigation-oracle               -    -     -     -     -       20    500        -       -
+    navigation-random               -    -     0.1   1     3       20    1          -       False
+    cheetah-direction               -    -     0.1   1     3       40    800        -       False
+    cheetah-velocity                -    -     0.1   1     3       40    800        -       False
+    ant-direction                   -    -     0.1   1     3       40    800        -       False
+    ant-velocity                    -    -     0.1   1     3       40    800        -       False
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
 
@@ -77,6 +87,13 @@ def test_the_presets_are_the_papers(name, numbers):
     schedule = preset.schedule
     if name == "omniglot-reptile":
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
+    elif isinstance(preset, Reinforcement):
+        rollouts, bound = (40 if name == "ant-direction" else 20), 0.01
+        bound = 0.02 if name == "cheetah-direction" else bound
+        assert (preset.method.rollouts, preset.method.max_kl) == (rollouts, bound)
+        assert preset.method.update == ("none" if name == "navigation-random" else "trpo")
+        tested = 40 if name == "ant-direction" or "navigation" in name else 20
+        assert (preset.problem.test_rollouts, preset.problem.test_tasks) == (tested, 40)
     else:
         decay = "halving" if name == "omniglot-protonet" else "none"
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)

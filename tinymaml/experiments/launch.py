@@ -104,11 +104,10 @@ def evaluate_run(
     processes : int, optional
         As of :func:`train_run`.
     """
+    _check_interval("--tasks", TEST_TASKS if test_tasks is None else test_tasks)
     run = Run(folder)
     name, experiment = _experiment(run)
-    if test_tasks is None:
-        test_tasks = min(TEST_TASKS, experiment.problem.test_tasks)
-    _check_interval("--tasks", test_tasks)
+    test_tasks = test_tasks or min(TEST_TASKS, experiment.problem.test_tasks)
     if unknown := settings.keys() - experiment.options():
         raise UserError(f"{flag(unknown.pop())} has no meaning for {name}; leave it out")
     experiment = experiment.replace(**settings)
