@@ -26,6 +26,7 @@ from .tensor import Tensor, leaf, raw, thread
 _HIDDEN = tuple([str(Path(__file__).parents[1] / room) for room in ("engine", "nn")])
 _COMPREHENSIONS = ("<dictcomp>", "<listcomp>", "<setcomp>", "<genexpr>")
 _CHECKED = 2  # calls that run eagerly beside
+_MAKING = threading.Lock()  # Python 3.11's parser loses count in two threads (its issue 106905)
 
 
 class Recording:
@@ -286,7 +287,8 @@ class Compiled:
             )
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
         result = map_leaves(_detached, result)  # which lets go of the graph
-        made = before or Program(self.__name__, recording, variables, outputs, result)
+        with _MAKING:
+            made = before or Program(self.__name__, recording, variables, outputs, result)
         if before is not None:
             if (differs := before.differs(recording.calls, variables)) is not None:
                 raise RuntimeError(
