@@ -226,6 +226,19 @@ def test_the_informed_robot_sees_its_goal():
     np.testing.assert_array_equal(seen[:, :, -1], [[0.5, 0.5], [1.5, 1.5]])
 
 
+def test_the_protocol_says_the_simulator_and_its_time_step():
+    simulator = pytest.importorskip("mujoco")
+    experiment = EXPERIMENTS["ant-velocity"].replace(test_steps=0)
+    protocol = experiment.test(experiment.init(), 2)["protocol"]
+    assert f"; mujoco {simulator.__version__} and gymnasium " in protocol
+    assert protocol.endswith("time step 0.02 s, no frame skip")
+
+
+def test_environments_refuse_another_array_library(capsys, tmp_path):
+    with tm.use_backend("strict"), pytest.raises(UserError, match="leave --backend out"):
+        small().init()
+
+
 def test_an_iteration_with_a_robot_runs():
     pytest.importorskip("mujoco")
     experiment = EXPERIMENTS["cheetah-velocity"].replace(meta_batch=2, rollouts=2)

@@ -139,8 +139,8 @@ class Experiment:
         value, gradient = self.gradient(params, self.training_tasks(step), eager)
         return *self.schedule.optimiser(step).update(params, gradient, state), float(value)
 
-    def progress(self, losses: list) -> str:
-        """Return what a progress bar says of the mean of the last steps' losses."""
+    def progress(self, losses: list, rate: float) -> str:
+        """Return what a progress bar says of the last steps' mean losses; rate is in steps/s."""
         return f"meta-loss {losses[0]:.3f}"
 
     def validate(self, params: dict) -> tuple[float, int]:

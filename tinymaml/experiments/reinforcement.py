@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from .. import rl
+from ..engine.backend import get_backend
+from ..errors import UserError
 from ..parallel.group import map_chunks
 from ..pictures import plots
 from ..rl import mujoco
@@ -88,6 +91,10 @@ class Control(Problem):
     test_tasks = 40  # Finn et al. 2017, A.2
     test_rollouts = 20
 
+    def simulator(self) -> str:
+        """Return the end of a protocol: what the numbers depend on besides."""
+        return ""
+
     @property
     def setting(self) -> str:
         """How many rollouts a gradient has at test."""
@@ -138,6 +145,10 @@ class Navigation(Control):
 
 
 class _Robot(Control):
+    def simulator(self):
+        versions = " and ".join(f"{name} {version(name)}" for name in ("mujoco", "gymnasium"))
+        return f"; {versions}, time step {self.environment.timestep} s, no frame skip"
+
     @property
     def informed(self):
         return mujoco.informed(self.environment)
@@ -185,6 +196,8 @@ class Reinforcement(Experiment):
     """An experiment in which the data come from what the learner does."""
 
     def init(self):
+        if get_backend() != "numpy":
+            raise UserError("environments act on NumPy alone; leave --backend out")
         return self.learner.policy.init(self.schedule.rng("weights"))
 
     def optimizer_state(self, params):
@@ -214,9 +227,11 @@ class Reinforcement(Experiment):
         returns = np.concatenate([chunk.returns for chunk in chunks]).mean(0)
         return params, state, (-returns[::-1]).tolist()
 
-    def progress(self, losses):
+    def progress(self, losses, rate):
         last, *before = [f"{-loss:.1f}" for loss in losses]
-        return f"return {' -> '.join([*before[::-1], last])}"
+        walks = self.schedule.meta_batch * self.method.rollouts * (self.method.inner_steps + 1)
+        frames = walks * self.problem.environment.horizon * rate
+        return f"return {' -> '.join([*before[::-1], last])}, {frames:,.0f} frames/s"
 
     def returns(self, params: dict, split: str, n_tasks: int, rates: list) -> np.ndarray:
         """Return the returns of tasks before and after updates by these rates.
@@ -257,6 +272,7 @@ class Reinforcement(Experiment):
                 f"the mean of {problem.test_rollouts} rollouts of at most "
                 f"{problem.environment.horizon} steps, which also give the gradient; "
                 + (f"step sizes {rates}" if rates else "no adaptation")
+                + problem.simulator()
             ),
             "metric": problem.metric,
             "curves": {problem.setting: curve},

@@ -79,7 +79,8 @@ def train(
                 losses = _means(now.losses)
                 row = _row(experiment, now, losses[0], time.perf_counter() - started)
                 now, rows = now._replace(losses=[]), [*rows, row]
-                bar.set_postfix_str(experiment.progress(losses), refresh=False)
+                told = experiment.progress(losses, bar.format_dict["rate"] or 0)
+                bar.set_postfix_str(told, refresh=False)
                 if row["validation"] is not None and group.rank == 0:
                     bar.write(_sentence(row, experiment))
             if now.step % schedule.checkpoint_every == 0:

@@ -48,7 +48,7 @@ def learning_curve(rows: list[dict], metric: str, ax: Axes = None) -> Axes:
         middle = steps[window // 2 :][: len(smooth)]
         ax.plot(middle, smooth, color=BLUE, lw=2, label="its running mean")
     ax.set(xlabel="meta-iteration", ylabel="meta-loss")
-    if loss.min() >= 0 and metric != "return":
+    if metric != "return":
         ax.set_ylim(0, None)
     held_out = [(row["step"], row["validation"]) for row in rows if row["validation"] is not None]
     handles = [*ax.lines]

@@ -24,7 +24,7 @@ from ..engine.compile import compile
 from ..engine.func import hvp
 from ..engine.grad import grad
 from ..engine.structure import leaves, map_leaves, rebuild
-from ..engine.tensor import Tensor, no_grad
+from ..engine.tensor import Tensor, no_grad, raw
 from ..learners import maml
 from ..learners.learner import Params
 from ..parallel.group import map_chunks
@@ -125,13 +125,11 @@ class MAML:
         params = maml.per_task({name: p.detach() for name, p in theta.items()}, len(tasks))
         for update in range(len(rates) + 1):
             streams = [rngs(i, update) for i in range(len(tasks))]
-            yield (
-                found := sample(
-                    self.policy, params, self.environment, tasks, self.rollouts, streams
-                )
-            )
+            world = (self.environment, tasks, self.rollouts, streams)
+            found = sample(self.policy, params, *world)  # lines 5 and 8
+            yield found
             if update < len(rates):
-                with no_grad():
+                with no_grad():  # lines 6 and 7
                     params = self.adapt(params, surrogates.batch(found), rates[update])
 
     def experience(self, theta: Params, tasks: Array, rngs: Rngs) -> list[Experience]:
@@ -159,12 +157,16 @@ class MAML:
         edges = pairwise([len(tasks) * i // count for i in range(count + 1)])
         return list(map_chunks(of_chunk, edges))
 
-    def loss(self, outer: Callable, theta: Params, support: tuple, query: Batch) -> Tensor:
-        """Return an outer loss after adaptation, the mean over tasks, as a function of theta."""
-        params = maml.per_task(theta, len(query.x))
+    def adapted(self, theta: Params, support: tuple, n_tasks: int) -> Params:
+        """Return theta'_i of every task as a function of theta, by the rollouts that there were."""
+        params = maml.per_task(theta, n_tasks)
         for rollouts in support:
             params = self.adapt(params, rollouts)
-        return outer(self.policy, params, *query).mean()
+        return params
+
+    def loss(self, outer: Callable, theta: Params, support: tuple, query: Batch) -> Tensor:
+        """Return an outer loss after adaptation, the mean over tasks, as a function of theta."""
+        return outer(self.policy, self.adapted(theta, support, len(query.x)), *query).mean()
 
     # What the meta-updates ask for, of a chunk of tasks
 
@@ -180,8 +182,9 @@ class MAML:
 
     def measure(self, theta: Params, support: tuple, query: Batch) -> tuple:
         """Return the outer loss of TRPO, and the mean KL from the policies that sampled."""
+        params = self.adapted(theta, support, len(query.x))
         losses = (surrogates.importance, surrogates.divergence)
-        return tuple(self.loss(f, theta, support, query) for f in losses)
+        return tuple(loss(self.policy, params, *query).mean() for loss in losses)
 
     def kl_product(self, theta: Params, support: tuple, query: Batch, v: dict) -> Params:
         """Return the Hessian of the mean KL at theta times v, exactly: through the adaptation."""
@@ -205,12 +208,11 @@ class MAML:
             Further arguments.
         """
         program = self._programs.setdefault(function, Own(partial(self._program, function)))
-        raw = lambda t: getattr(t, "data", t)
         of_part = lambda part: map_leaves(raw, program.own(theta, *part, *more))
         sizes = [len(query.x) for _, query in parts]
         total = None
         for n, found in zip(sizes, map_chunks(of_part, parts)):
-            share = [n / sum(sizes) * np.asarray(a) for a in leaves(found)]
+            share = [n / sum(sizes) * a for a in leaves(found)]
             total = share if total is None else [a + b for a, b in zip(total, share)]
         return rebuild(found, iter(total))
 
