@@ -23,6 +23,8 @@ NOTES = {
     "ms per step": "median [quartiles]; its ratio: median of (peer / tinymaml in the same round)",
     "memory": "resident before the first step + peak of the first three steps above that; "
     "its ratio: of the peaks",
+    "limit": "the share of tinymaml's time that its matrix products take alone, on as many cores, "
+    "with warm operands",
     "difference": "of a parameter's meta-gradient from tinymaml's, relative; the largest",
 } | {name: workload.summary for name, workload in WORKLOADS.items()}
 
@@ -129,6 +131,7 @@ def measure_workload(workload, names, options):
             for name, seconds in times.items():
                 found[name]["seconds"] = seconds.tolist()
                 found[name]["ratio"] = float(np.median(seconds / times[OURS]))
+            found[OURS]["limit"] = workers[0].products()
     if options.float64:
         with contextlib.ExitStack() as stack:
             workers = [stack.enter_context(Worker(name, workload, "float64")) for name in found]
@@ -175,7 +178,7 @@ def _cells(workload, contender, rows):
         target = workload.targets.get(contender.removesuffix(" by task"))
         cells += [
             f"{middle:.4g} [{low:.4g}, {high:.4g}]",
-            "" if is_ours else f"{row['ratio']:.2f}",
+            _limit(row) if is_ours else f"{row['ratio']:.2f}",
             f">= {target:g}" if target else "",
         ]
     if "peak" in row:
@@ -185,6 +188,12 @@ def _cells(workload, contender, rows):
             f">= {MEMORY_TARGET:g}" if contender.startswith("torch") else "",
         ]
     return cells
+
+
+def _limit(row):
+    """The share of the limit that is reached, and the limit."""
+    share = row["limit"] / np.median(row["seconds"])
+    return f"limit {1e3 * row['limit']:.4g} ms, {share:.0%}"
 
 
 def _line(cells):

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import math
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -81,6 +82,10 @@ class Worker:
         """Wall time of ``steps`` meta-steps."""
         return self._ask("seconds", steps)
 
+    def products(self):
+        """Seconds that the matrix products of a step take alone; None if it does not tell."""
+        return self._ask("products")
+
     def memory(self):
         """Resident bytes before the first step, and the peak of the first steps above that.
 
@@ -124,23 +129,32 @@ def _seconds(contender, steps):
 
 def _memory(contender):
     # 5 sets the peak back to the present (man proc_pid_clear_refs): imports may have peaked higher.
-    Path("/proc/self/clear_refs").write_text("5")
+    for process in _family():
+        Path(f"/proc/{process}/clear_refs").write_text("5")
     before = _resident("VmRSS")
     _seconds(contender, MEMORY_STEPS)
     return before, _resident("VmHWM") - before
 
 
+def _family():
+    """This process and those that it has started."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [os.getpid(), *map(int, children)]
+
+
 def _resident(field):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return 1024 * int(line.split()[1])
-    raise OSError(f"/proc/self/status has no {field}; memory is measured on Linux only")
+    lines = [line for p in _family() for line in Path(f"/proc/{p}/status").read_text().splitlines()]
+    sizes = [1024 * int(line.split()[1]) for line in lines if line.startswith(field + ":")]
+    if not sizes:
+        raise OSError(f"/proc/self/status has no {field}; memory is measured on Linux only")
+    return sum(sizes)
 
 
 _ANSWERS = {
     "threads": lambda contender: contender.threads,
     "gradient": lambda contender: contender.gradient(),
     "seconds": _seconds,
+    "products": lambda contender: contender.products and contender.products(),
     "memory": _memory,
 }
 

@@ -115,7 +115,7 @@ add("reciprocal", np.reciprocal, uniform(-2, -0.5, 3))
 add("absolute", abs, spread(4))
 add("negative", operator.neg, normal(2))
 add("positive", operator.pos, normal(2))
-for _name in "relu sigmoid softplus gelu".split():
+for _name in "relu elu sigmoid softplus gelu".split():
     add_unary(_name, getattr(ops, _name), spread)
 add("round", np.round, spread(2, 3))
 add("round", np.round, spread(2, 3), decimals=-1)
@@ -290,6 +290,11 @@ add("tile", np.tile, normal(2, 1, 2), (3, 1))
 add("pad", np.pad, normal(2, 3), 1)
 add("pad", np.pad, normal(2, 3), ((1, 0), (2, 1)), constant_values=3.0)
 add("pad", np.pad, normal(3), (1, 2))
+add("pad", np.pad, normal(2, 3), 1, constant_values=np.array([[1.0, 2.0], [3.0, 4.0]]))
+add("pad", np.pad, normal(2, 3), (2, 1), mode="linear_ramp", end_values=(5.0, -4.0))
+for _mode in "maximum minimum mean median".split():
+    add("pad", np.pad, spread(3, 2), ((2, 1), (0, 1)), mode=_mode)
+    add("pad", np.pad, spread(4), 1, mode=_mode, stat_length=(2, 3))
 for _axis in (None, 0, (0, -1)):
     add("flip", np.flip, normal(2, 3), axis=_axis)
 add("fliplr", np.fliplr, normal(2, 3))
@@ -346,6 +351,8 @@ add("scatter_add", shape_ops.scatter_add, normal(2, 3), slice(1, 3), (4, 3))
 add("scatter_add", shape_ops.scatter_add, normal(), 2, (3,))
 add("take", np.take, normal(2, 3), np.array([[0, 5], [5, 1]]))
 add("take", np.take, normal(2, 3), [2, 0, 2], axis=1)
+add("take", np.take, normal(2, 3), [7, -8, 2], axis=1, mode="wrap")
+add("take", np.take, normal(2, 3), [7, -8, 2], axis=1, mode="clip")
 add("take", np.take, normal(2, 3), 1, axis=-1)
 add("take_along_axis", np.take_along_axis, normal(2, 3), np.array([[2, 0], [1, 1]]), axis=1)
 add("take_along_axis", np.take_along_axis, normal(2, 3), np.array([[1]]), axis=-1)
@@ -503,8 +510,9 @@ for _ord in (0, 1, 2, 3, 0.5, -1, np.inf, -np.inf):
 add("vector_norm", np.linalg.vector_norm, normal(2, 3, 2), axis=(0, 2), keepdims=True)
 add("vecdot", np.vecdot, normal(2, 3), normal(3))
 add("vecdot", np.linalg.vecdot, normal(3, 2), normal(3, 2), axis=0)
-add("matvec", np.matvec, normal(2, 2, 3), normal(3))
-add("vecmat", np.vecmat, normal(2), normal(2, 3))
+if hasattr(np, "matvec"):  # NumPy 2.2
+    add("matvec", np.matvec, normal(2, 2, 3), normal(3))
+    add("vecmat", np.vecmat, normal(2), normal(2, 3))
 for _module in (np, np.linalg):
     add("matrix_transpose", _module.matrix_transpose, normal(2, 3, 4))
 add("matmul", np.linalg.matmul, normal(2, 3), normal(3, 2))
@@ -578,7 +586,7 @@ add("sum", lambda x: x.sum(1, initial=3.0, where=backend.asarray(_there)), norma
 add("var", np.var, normal(4), correction=1)
 add("var", np.var, normal(4), mean=np.array([0.5]))
 add("add.reduce", np.add.reduce, normal(2, 3), 0, where=_there)
-for _name in "cumulative_sum cumulative_prod".split():
+for _name in "cumulative_sum cumulative_prod".split() if hasattr(np, "unstack") else ():
     add(_name, getattr(np, _name), normal(3))
     add(_name, getattr(np, _name), normal(2, 3), axis=1, include_initial=True)
 add("sort", np.sort, spread(4), stable=True)
@@ -666,7 +674,8 @@ add("dstack", np.dstack, [normal(3), normal(3)])
 add("dstack", np.dstack, [normal(2, 3), normal(2, 3, 2)])
 add("block", np.block, [[normal(2, 2), normal(2, 1)], [normal(1, 2), 5.0]])
 add("block", np.block, [normal(2), normal(3)])
-add("unstack", np.unstack, normal(2, 3), axis=1)
+if hasattr(np, "unstack"):  # NumPy 2.1
+    add("unstack", np.unstack, normal(2, 3), axis=1)
 add("broadcast_arrays", np.broadcast_arrays, normal(2, 1), normal(3))
 for _options in ({}, {"indexing": "ij"}, {"sparse": True}):
     add("meshgrid", np.meshgrid, normal(2), normal(3), normal(1), **_options)
@@ -697,6 +706,10 @@ add("where", lambda x: x[np.where(x > 0)], spread(5))
 for _mode in "edge reflect symmetric wrap".split():
     add("pad", np.pad, normal(3, 3), ((1, 2), (0, 1)), mode=_mode)
 add("reshape", np.reshape, normal(2, 3), (3, 2), order="F")
+add("nanmean", np.nanmean, normal(2, 3), axis=1, where=_there)
+for _order in "AK":
+    add("ravel", np.ravel, normal(2, 3), order=_order)
+    add("ravel", lambda x, o=_order: np.ravel(x.T, order=o), normal(2, 3))
 add("ravel", np.ravel, normal(2, 3), order="F")
 
 # Layers. Leading axes broadcast: of the images, of the weights, of both, none.
@@ -719,6 +732,16 @@ for _x, _weight, _options in [
     add("conv2d", ops.conv2d, normal(*_x), normal(*_weight), normal(_weight[-1]), **_options)
 add("conv2d", ops.conv2d, normal(1, 3, 3, 1), normal(3, 3, 1, 2), normal(2, 2))
 add("conv2d", ops.conv2d, normal(2, 1, 3, 3, 1), normal(2, 3, 3, 1, 2), normal(2, 2))
+for _x, _weight, _options in [
+    ((2, 2, 3, 3), (2, 2, 2, 3), {"stride": 2}),
+    ((2, 3, 2, 1), (3, 3, 2, 1), {}),
+    ((1, 2, 2, 2), (3, 2, 1, 2), {"stride": 2, "padding": "valid"}),
+    ((2, 1, 2, 1, 1), (2, 2, 2, 1, 1), {"stride": 3}),  # a weight for each task
+    ((1, 2, 2, 1), (2, 2, 2, 1, 1), {}),
+]:
+    add("conv2d_transpose", ops.conv2d_transpose, normal(*_x), normal(*_weight), **_options)
+    _bias = normal(*_weight[:-4], _weight[-2])
+    add("conv2d_transpose", ops.conv2d_transpose, normal(*_x), normal(*_weight), _bias, **_options)
 _same, _valid = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 for _stride, _padding, _out in ((1, _same, (4, 5)), (2, _same, (2, 3)), (2, _valid, (1, 2))):
     _options = {"image": (4, 5), "kernel": (3, 3), "stride": _stride, "padding": _padding}
@@ -858,3 +881,19 @@ add("empty_like", lambda x: np.empty_like(x).shape, normal(2, 3), differentiable
 add("full_like", np.full_like, normal(2, 3), 7.0, differentiable=False)
 add("array_equal", np.array_equal, _a, _a, differentiable=False)
 add("allclose", np.allclose, _b, _b, equal_nan=True, differentiable=False)
+
+# The memory of a memory module, which is no function of what it is told but of what is near.
+_known = np.array([[-1, 0, 1, 0], [-1, 1, 1, 0]])
+_queries = normal(2, 4, 3)
+_options = {"slots": 3, "differentiable": False}
+add("memory_contrast", table["memory_contrast"], _queries, _known, np.abs(_known), **_options)
+add("memory_answers", table["memory_answers"], _queries, _known, classes=2, **_options)
+add(
+    "memory_recall",
+    table["memory_recall"],
+    normal(2, 5, 3),
+    _queries,
+    _known,
+    classes=2,
+    **_options,
+)

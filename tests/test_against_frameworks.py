@@ -150,7 +150,7 @@ for axis in (0, -1):
             X,
             autograd=False,
         )
-for name in ("relu", "sigmoid", "softplus", "gelu"):
+for name in ("relu", "elu", "sigmoid", "softplus", "gelu"):
     row(
         name,
         lambda np, x, name=name: of(np, name)(x),
@@ -417,6 +417,20 @@ row(
     jax=False,
     autograd=False,
 )
+for stride in (1, 2, 3):
+    row(
+        f"conv2d_transpose stride={stride}",
+        lambda np, x, w, b, stride=stride: (
+            ops.conv2d_transpose(x, w, b, stride, padding="valid") ** 2
+        ),
+        lambda x, w, b, stride=stride: (
+            F.conv_transpose2d(channels_first(x), w.permute(3, 2, 0, 1), b, stride).movedim(-3, -1)
+            ** 2
+        ),
+        *(IMAGES, WEIGHT.swapaxes(-1, -2), Q[: WEIGHT.shape[-1]]),
+        jax=False,
+        autograd=False,
+    )
 for name, pool in {"max_pool2d": "max_pool2d", "mean_pool2d": "avg_pool2d"}.items():
     row(
         name,

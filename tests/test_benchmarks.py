@@ -5,9 +5,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from strict_array import strict
+
+from tinymaml.engine import backend
+from tinymaml.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is part of the repository but not of the package
@@ -96,3 +101,36 @@ def test_what_the_experiments_spend_is_a_table():
     found = dict(zip(head, line))
     assert found["experiment"] == "sinusoid" and found["share"].endswith(" %")
     assert float(found["step, ms"]) > 0 and float(found["test of 600 tasks, s"]) > 0
+
+
+def test_without_a_gpu_its_benchmark_says_so_in_a_sentence(tmp_path):
+    if has_gpu():
+        pytest.skip("there is a GPU")
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path / "gpu")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "CuPy" in done.stderr
+    assert not (tmp_path / "gpu").exists()
+
+
+def has_gpu():
+    try:
+        backend._load("cupy")
+    except UserError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["W1", "W2", "W3"])
+def test_steps_on_another_array_library_are_timed(name, monkeypatch):
+    from benchmarks import gpu
+
+    device = SimpleNamespace(Device=lambda: SimpleNamespace(synchronize=lambda: None))
+    monkeypatch.setattr(strict, "cuda", device, raising=False)
+    monkeypatch.setitem(backend._modules, "cupy", strict)
+    monkeypatch.setattr(gpu, "SECONDS", 0)
+    monkeypatch.setitem(gpu.WORKLOADS, name, replace(WORKLOADS[name], **SMALL[name]))
+    with backend.use_backend("cupy"):
+        for contender in ("tinymaml", "tinymaml eager"):
+            found = gpu.one(contender, name)
+            assert found["ms"] > 0 and found["first_ms"] > 0

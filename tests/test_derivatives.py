@@ -173,9 +173,9 @@ def test_tenth_derivative_of_the_sine():
 
 
 FUSED = (
-    "batch_norm batch_norm_grad conv2d cross_entropy mse max_pool2d mean_pool2d logsumexp softmax "
-    "log_softmax prod norm matmul einsum solve inv det cholesky power var std sigmoid gelu linear "
-    "getitem sort"
+    "batch_norm batch_norm_grad conv2d conv2d_transpose elu cross_entropy mse max_pool2d "
+    "mean_pool2d logsumexp softmax log_softmax prod norm matmul einsum solve inv det cholesky "
+    "power var std sigmoid gelu linear getitem sort"
 )
 
 
@@ -424,7 +424,24 @@ def conv2d(x, weight, bias=0.0, stride=1, padding="same"):
     return np.einsum("...npqckl,...klco->...npqo", seen, weight) + bias
 
 
+def conv2d_transpose(x, weight, bias=0.0, stride=1, padding="same"):
+    """The definition: every pixel adds its multiple of the weight, of which "same" cuts the rim."""
+    (k, l, o, _), (p, q) = weight.shape[-4:], x.shape[-3:-1]
+    size = [max(stride * n, stride * (n - 1) + m) for n, m in ((p, k), (q, l))]
+    lead = np.broadcast_shapes(x.shape[:-4], weight.shape[:-4])
+    y = np.zeros((*lead, x.shape[-4], *size, o))
+    for i, j in np.ndindex(p, q):
+        placed = np.einsum("...ni,...kloi->...nklo", x[..., i, j, :], weight)
+        y[..., stride * i : stride * i + k, stride * j : stride * j + l, :] += placed
+    if padding == "same":
+        cut = [max(m - stride, 0) // 2 for m in (k, l)]
+        y = y[..., cut[0] : cut[0] + stride * p, cut[1] : cut[1] + stride * q, :]
+    return y + (np.expand_dims(bias, (-2, -3, -4)) if np.ndim(bias) else bias)
+
+
 DEFINITIONS = {
+    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+    "conv2d_transpose": conv2d_transpose,
     "relu": lambda x: np.where(x > 0, x, 0),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": lambda x: np.log(1 + np.exp(x)),

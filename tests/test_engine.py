@@ -155,14 +155,14 @@ class TestErrors:
         [
             lambda t: np.fft.fft(t),
             lambda t: np.fft.ifft(t),
-            lambda t: np.i0(t),
+            lambda t: np.nextafter(t, t),
             lambda t: np.polydiv(t[0], t[1]),
             lambda t: np.emath.sqrt(t),
         ],
     )
     @pytest.mark.parametrize("requires_grad", [True, False])
     def test_numpy_functions_without_a_derivative_are_refused_by_name(self, call, requires_grad):
-        names = r"np\.(fft\.i?fft|i0|polydiv|lib\.scimath\.sqrt) has no derivative"
+        names = r"np\.(fft\.i?fft|nextafter|polydiv|lib\.\w*scimath\w*\.sqrt) has no derivative"
         with pytest.raises(TypeError, match=names):
             call(tm.tensor(np.eye(3), requires_grad=requires_grad))
 
@@ -190,9 +190,9 @@ class TestErrors:
             (lambda t: np.sum(t, 0, None, np.zeros(())), "positional argument"),
             (lambda t: np.var(t, 0, None, np.zeros(())), "positional argument"),
             (lambda t: t.mean(0, None, np.zeros(())), "positional argument"),
-            (lambda t: np.concatenate([t, t], dtype=np.float32), "np.concatenate .* dtype="),
+            (lambda t: np.concatenate([t, t], out=np.zeros(4)), "np.concatenate .* out="),
             (lambda t: np.sort(t, order="x"), "np.sort .* not take order="),
-            (lambda t: np.linalg.cholesky(t, upper=True), "np.linalg.cholesky .* take upper="),
+            (lambda t: np.einsum("i->", t, dtype=np.float32), "np.einsum .* take dtype="),
         ],
     )
     def test_options_that_are_not_differentiated_are_refused_by_name(self, call, message):
@@ -534,7 +534,7 @@ class TestDtypes:
         with np.errstate(invalid="ignore"):
             result = sample.call(lambda a: xs.append(single(a)) or xs[-1])
             expected = sample.call(lambda a: single(a).numpy())
-        own = (sample.function.__module__ or "").startswith("tinymaml")
+        own = (getattr(sample.function, "__module__", None) or "").startswith("tinymaml")
         for y, e in zip(leaves(result), leaves(expected)):
             if type(y) is Tensor and y.dtype.kind == "f":
                 # NumPy widens where a sample brings lists or integers along

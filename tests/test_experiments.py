@@ -12,7 +12,15 @@ import pytest
 import tinymaml as tm
 from tinymaml import cli, nn
 from tinymaml.errors import UserError
-from tinymaml.experiments import EXPERIMENTS, Experiment, Schedule, from_config, launch, methods
+from tinymaml.experiments import (
+    EXPERIMENTS,
+    GROUPS,
+    Experiment,
+    Schedule,
+    from_config,
+    launch,
+    methods,
+)
 from tinymaml.experiments.classification import TrainingBatches
 from tinymaml.experiments.evaluation import score_tasks
 from tinymaml.experiments.runs import Run
@@ -88,11 +96,19 @@ def test_the_inductive_score_is_the_share_of_right_answers_by_support_statistics
             assert scores[t, 0] == np.mean(answers == query.y)
 
 
-@pytest.mark.parametrize("name", ["omniglot", "omniglot-protonet", "omniglot-reptile"])
-def test_training_and_test_on_another_array_library(name):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("omniglot", {"test_steps": 2}),
+        ("omniglot-protonet", {"train_way": 4}),
+        ("omniglot-reptile", {"test_steps": 2}),
+        ("omniglot-mann", {"views": 3}),
+        ("omniglot-memory-module", {"train_way": 4, "views": 6, "filters": 2}),
+    ],
+)
+def test_training_and_test_on_another_array_library(name, more):
     """On the stand-in for CuPy as on NumPy."""
     images = np.random.default_rng(2).integers(0, 256, (4, 12, 28, 28, 1), np.uint8)
-    more = {"train_way": 4} if name == "omniglot-protonet" else {"test_steps": 2}
     experiment = EXPERIMENTS[name].replace(n_way=3, meta_batch=2, **more)
     problem = experiment.problem.with_images(dict.fromkeys(("train", "val", "test"), images))
     experiment, results = replace(experiment, problem=problem), []
@@ -293,6 +309,8 @@ SMALL = {
     "sinusoid": ("--steps", 100),
     "omniglot": ("--steps", 1, "--meta-batch", 2),
     "omniglot-protonet": ("--steps", 1, "--train-way", 10),
+    "omniglot-siamese-koch": ("--steps", 1, "--image-size", 28),
+    "omniglot-memory-module": ("--steps", 1, "--train-way", 10, "--filters", 2, "--views", 4),
     "miniimagenet": ("--steps", 10, "--image-size", 16, "--filters", 4),
 }
 
@@ -322,6 +340,12 @@ def test_the_list_shows_every_experiment_and_the_papers_numbers(capsys):
         assert f"\n{name} " in said
     for number in ("0.67 / 0.38 / 0.35", "98.7 +- 0.4 %", "48.07 +- 1.75 %", "89.7 +- 1.1 %"):
         assert number in said
+    groups = {}
+    for line in said.split("\n\n")[1:-1]:
+        group, *rows = line.splitlines()
+        groups[group] = {row.split()[0] for row in rows}
+    assert set(groups) <= set(GROUPS) and set().union(*groups.values()) == set(EXPERIMENTS)
+    assert "omniglot" in groups["optimisation"] and "omniglot-protonet" in groups["metric"]
 
 
 class Zero:
@@ -351,9 +375,10 @@ def test_a_learner_with_three_methods_is_tested_on_sinusoids():
     assert len({row["mean"] for row in results["rows"] if row["setting"] == "K = 5"}) == 1
 
 
-def test_a_rate_that_falls_to_0_keeps_its_number_of_steps(tmp_path):
+@pytest.mark.parametrize("name", ["omniglot-reptile", "omniglot-20way-tied"])
+def test_a_rate_that_falls_to_0_keeps_its_number_of_steps(name, tmp_path):
     run = Run(tmp_path / "run")
-    settings = EXPERIMENTS["omniglot-reptile"].replace(steps=5).config()
-    run.start({"experiment": "omniglot-reptile", "settings": settings, "data": None})
+    settings = EXPERIMENTS[name].replace(steps=5).config()
+    run.start({"experiment": name, "settings": settings, "data": None})
     with pytest.raises(UserError, match="--steps differs from the run's 5, over which"):
-        launch.train_run("omniglot-reptile", {"steps": 6}, str(run.path), resume=True)
+        launch.train_run(name, {"steps": 6}, str(run.path), resume=True)

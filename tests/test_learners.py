@@ -7,6 +7,7 @@ import pytest
 
 import tinymaml as tm
 from tinymaml import learners, nn
+from tinymaml.engine.ops.loss import one_hot
 from tinymaml.experiments import EXPERIMENTS, Schedule
 from tinymaml.experiments.evaluation import score_tasks
 from tinymaml.experiments.methods import PixelMeans
@@ -16,6 +17,7 @@ from tinymaml.tasks import Batch, Task
 
 MLP = nn.mlp((2, 5, 3), nn.he_normal)
 NORMALISED = nn.mlp((2, 5, 3), batch_norm=True)
+TIED = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1, bias=False))
 SETTINGS = dict(model=MLP, loss=nn.cross_entropy)
 LEARNERS = {
     "MAML": learners.MAML(**SETTINGS, lr=0.1, steps=2),
@@ -24,10 +26,27 @@ LEARNERS = {
     "Pretrained": learners.Pretrained(**SETTINGS, lr=0.1, test_steps=2),
     "NoAdaptation": learners.NoAdaptation(**SETTINGS),
     "NearestNeighbour": learners.NearestNeighbour(nn.Linear(2, 4)),
+    "MatchingNet": learners.MatchingNet(MLP),
+    "MatchingNet, inductive": learners.MatchingNet(NORMALISED, inductive=True),
+    "MatchingNet, FCE": learners.MatchingNet(MLP, fce_steps=2, features=3),
     "ProtoNet": learners.ProtoNet(MLP),
     "ProtoNet, inductive": learners.ProtoNet(NORMALISED, inductive=True),
+    "Siamese": learners.Siamese(MLP, features=3),
+    "Siamese, inductive": learners.Siamese(NORMALISED, features=3, inductive=True),
+    "ANIL": learners.ANIL(**SETTINGS, lr=0.1, steps=2),
+    "MetaSGD": learners.MetaSGD(**SETTINGS, lr=0.1, steps=2),
+    "MAML, tied": learners.MAMLPlus(TIED, nn.cross_entropy, 0.1, 2, ways=3, learned_lr=True),
+    "MAML, multi-step": learners.MAMLPlus(**SETTINGS, lr=0.1, steps=2, multi_step=True),
+    "IMAML": learners.IMAML(**SETTINGS, lr=0.1, steps=3),
+    "MANN": learners.MANN(nn.Sequential(), 2, 3, hidden=5, slots=6, width=4, heads=2),
+    "MemoryModule": learners.MemoryModule(nn.Linear(2, 4), width=4),
     "Reptile": learners.Reptile(**SETTINGS, lr=0.01, steps=3, batch=4, test_steps=3),
     "Reptile, inductive": learners.Reptile(NORMALISED, nn.cross_entropy, 0.01, test_steps=2),
+    "NeuralStatistician": learners.NeuralStatistician(
+        nn.mlp((2, 5), nn.he_normal), nn.Linear(4, 2), features=5, context=3, latent=2, hidden=4
+    ),
+    "MetaLSTM": learners.MetaLSTM(NORMALISED, nn.cross_entropy, steps=3, hidden=4),
+    "MetaLSTM, inductive": learners.MetaLSTM(NORMALISED, nn.cross_entropy, 2, inductive=True),
 }
 TRAINED = [name for name in LEARNERS if name != "NearestNeighbour"]
 
@@ -105,7 +124,7 @@ def test_the_gradient_of_the_objective_is_its_derivative(name):
 
 
 @pytest.mark.parametrize("inductive", [False, True])
-@pytest.mark.parametrize("name", ["MAML", "ProtoNet", "Reptile"])
+@pytest.mark.parametrize("name", ["MAML", "ProtoNet", "Reptile", "MetaLSTM"])
 def test_by_the_statistics_of_the_support_no_query_example_sees_another(name, inductive):
     network = {"body" if name == "ProtoNet" else "model": NORMALISED}
     learner, tasks = replace(LEARNERS[name], **network, inductive=inductive), episodes()
@@ -247,7 +266,7 @@ def test_a_protonet_by_hand():
     known, x = (tm.tensor([v]).data for v in vectors)
     support = Batch(known, tm.tensor([[0, 1, 1]]).data)
     learner = learners.ProtoNet(nn.Sequential())
-    means = host(class_means(support.x, support.y))
+    means = host(class_means(support.x, one_hot(support.y, classes=2)))
     np.testing.assert_array_equal(means, [[[0, 0], [2, 1]]])
     said = host(learner.predict({}, support, x))
     np.testing.assert_array_equal(said, [[[0, -5], [-5, 0], [-10, -5], [-1.25, -9.25]]])
@@ -379,18 +398,25 @@ def test_reptile_learns_sinusoids():
 # Schedules: how the objective is descended
 
 
-def test_the_rate_of_a_schedule_is_constant_or_falls_linearly_or_by_halves():
+def test_the_rate_of_a_schedule_is_constant_or_falls_in_a_line_a_wave_or_by_halves():
     rates = {
         decay: [Schedule(steps=8000, meta_lr=0.5, decay=decay).optimiser(s).lr for s in steps]
         for decay, steps in {
             "none": (1, 8000),
             "linear": (1, 2, 4001, 8000),
+            "cosine": (1, 2001, 4001, 6001),
             "halving": (1, 2000, 2001, 4000, 4001, 8000),
         }.items()
     }
     assert rates == {
         "none": [0.5, 0.5],
         "linear": [0.5, pytest.approx(0.5 * 7999 / 8000), 0.25, pytest.approx(0.5 / 8000)],
+        "cosine": [
+            0.5,
+            pytest.approx(0.25 + 0.25 * 0.5**0.5),
+            pytest.approx(0.25),
+            pytest.approx(0.25 - 0.25 * 0.5**0.5),
+        ],
         "halving": [0.5, 0.5, 0.25, 0.25, 0.125, 0.0625],
     }
 

@@ -158,6 +158,15 @@ def test_max_pool_of_windows_with_more_than_256_elements():
     np.testing.assert_array_equal(gradient, image)
 
 
+def test_a_smaller_image_has_the_means_of_what_its_pixels_cover():
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 9, 2))
+    fine = np.repeat(np.repeat(x, 4, -3), 4, -2)  # 24 x 36, of which 4 x 4 have 6 x 9 each
+    expected = fine.reshape(2, 3, 4, 6, 4, 9, 2).mean((3, 5))
+    np.testing.assert_allclose(tm.nn.Resize(4)({}, tm.tensor(x)).numpy(), expected, rtol=1e-12)
+    tm.gradcheck(lambda x: tm.nn.Resize(4)({}, x), tm.tensor(x[0, :1]))
+    assert tm.nn.Resize(4)({}, tm.tensor(x.astype(np.float32))).dtype == np.float32
+
+
 @pytest.mark.parametrize(("lead", "n"), [((0,), 4), ((), 0), ((2,), 0), ((0,), 0), ((2, 0), 3)])
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a loss over no examples is NaN, as np.mean
@@ -262,6 +271,16 @@ def test_a_number_as_step_size_does_not_promote(lr):
             "kernel .* is larger",
         ),
         (lambda: tm.ops.conv2d(X, WEIGHT, stride=0), "stride is 0; it must be"),
+        (
+            lambda: tm.ops.conv2d_transpose(np.zeros((2, 7, 7, 3)), np.zeros((2, 2, 8, 4))),
+            r"weight \(..., k, l, o, i\), but was given shapes \(2, 7, 7, 3\) and \(2, 2, 8, 4\)",
+        ),
+        (
+            lambda: tm.ops.conv2d_transpose(
+                np.zeros((2, 7, 7, 3)), np.zeros((2, 2, 8, 3)), padding="full"
+            ),
+            "padding is 'full'; choose",
+        ),
         (lambda: tm.nn.conv4(5, downsample="max"), "choose 'stride' or 'pool'"),
         (lambda: tm.ops.max_pool2d(np.zeros((1, 1, 4, 1)), 2), "smaller than 2"),
         (
@@ -281,3 +300,26 @@ def test_a_number_as_step_size_does_not_promote(lr):
 def test_bad_shapes_are_named(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("filters", [2, 3])
+def test_the_networks_of_the_statistician_mirror_each_other(filters):
+    rng = np.random.default_rng(0)
+    encoder, decoder = tm.nn.conv9(filters), tm.nn.deconv9(5, filters)
+    params = encoder.init(rng), decoder.init(rng)
+    assert encoder(params[0], tm.tensor(np.zeros((3, 28, 28, 1)))).shape == (3, 4 * 4 * 4 * filters)
+    assert decoder(params[1], tm.tensor(np.zeros((3, 5)))).shape == (3, 28, 28, 1)
+    convolutions = [layer for layer in encoder.layers if isinstance(layer, tm.nn.Conv2d)]
+    assert [layer.stride for layer in convolutions] == [1, 1, 2] * 3
+    assert [layer.outputs // filters for layer in convolutions] == [1] * 3 + [2] * 3 + [4] * 3
+    assert len(tm.nn.conv9().init(rng)) == 9 * 4
+
+
+def test_a_transposed_convolution_enlarges_for_each_task_by_its_own_weight():
+    layer, rng = tm.nn.ConvTranspose2d(3, 2, 2, stride=2), np.random.default_rng(0)
+    params = [layer.init(rng), layer.init(rng)]
+    x = tm.tensor(rng.standard_normal((2, 5, 4, 3, 3)).astype(np.float32))
+    both = layer({n: np.stack([p[n] for p in params]) for n in params[0]}, x)
+    assert both.shape == (2, 5, 8, 6, 2)
+    for one, p, images in zip(both, params, x):
+        np.testing.assert_allclose(one.numpy(), layer(p, images).numpy(), rtol=1e-5, atol=1e-6)

@@ -26,7 +26,7 @@ ROUNDED = set(
     "mean var std norm dot inner vdot tensordot einsum matmul trace det slogdet solve inv cholesky "
     "prod multiply.reduce batch_norm conv2d mean_pool2d sinc sum median"
     " nanmedian quantile cov svd svdvals qr matrix_power corrcoef cond matrix_norm eigvalsh lstsq "
-    "polyfit gradient correlate geomspace vector_norm".split()
+    "polyfit gradient correlate geomspace vector_norm vecdot".split()
 )
 
 
@@ -420,7 +420,7 @@ def test_a_tensor_is_saved_as_its_array(tmp_path):
         (lambda t: t.fill(1.0), "in place"),
         (lambda t: np.linalg.qr(t[:, None], "raw"), "mode 'raw'"),
         (lambda t: np.quantile(t, t[0]), "with respect to q"),
-        (lambda t: np.pad(t, 1, mode="mean"), "mode='mean'"),
+        (lambda t: np.pad(t, 1, mode="reflect", reflect_type="odd"), "reflect_type='odd'"),
     ],
 )
 @pytest.mark.numpy_only
@@ -592,3 +592,26 @@ def test_using_the_values_of_what_is_named_like_is_explained():
             tm.grad(wrong(t).sum(), t)
     finally:
         del table["wrong_sinh"]
+
+
+@pytest.mark.numpy_only
+def test_a_tensor_has_what_arrays_have():
+    lacking = {"base", "ctypes", "getfield", "itemset", "newbyteorder", "tostring", "view", "ptp"}
+    lacking |= {"to_device"}
+    assert {name for name in dir(np.ndarray) if name[0] != "_"} - set(dir(tm.Tensor)) <= lacking
+    array = np.arange(6.0).reshape(2, 3).T
+    t = tm.tensor(array, requires_grad=True)
+    assert t.tobytes() == array.tobytes() and t.strides == array.strides
+    assert t.flags.f_contiguous and [x.item() for x in t.flat] == list(array.flat)
+    assert tm.func.grad(lambda x: x.flat[2])(array).tolist() == [[0, 0], [1, 0], [0, 0]]
+
+
+def test_keywords_that_say_nothing_are_taken():
+    t = tensors(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    for call in (
+        lambda t: np.broadcast_to(t, (2, 2), subok=False),
+        lambda t: np.copy(t, order="K", subok=False),
+        lambda t: np.full_like(t, 2.0, order="K", subok=True) * 0.5 * t,
+        lambda t: np.take(t, [0, 1], axis=0, mode="raise"),
+    ):
+        np.testing.assert_array_equal(call(t).numpy(), t.numpy())

@@ -37,6 +37,15 @@ def test_curves_differ_in_more_than_colour(ax):
     assert len(looks) == 4
 
 
+def test_many_systems_differ_over_time_and_ticks_are_minutes(ax):
+    curves = {f"system {i}": ([60, 600 * i], [0.5, 0.9]) for i in range(1, 15)}
+    plots.time_curves(curves, "5-way 1-shot", ax=ax)
+    assert ax.lines[2].get_xydata().tolist() == [[1, 0.5], [30, 0.9]]
+    assert len({(x.get_color(), x.get_linestyle()) for x in ax.lines}) == 14
+    ax.figure.canvas.draw()
+    assert {"1", "2", "5", "10"} <= {tick.get_text() for tick in ax.get_xticklabels()}
+
+
 @pytest.mark.parametrize(("metric", "axes"), [("MSE", 1), ("accuracy", 2)])
 def test_an_error_is_on_the_scale_of_the_meta_loss(ax, metric, axes):
     rows = [{"step": i, "meta_loss": 4.0 / i, "validation": 0.5 / i} for i in (1, 2, 3)]

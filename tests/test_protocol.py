@@ -62,10 +62,23 @@ NUMBERS = """
     omniglot-mlp-5shot              5    5     0.4   1     3       32    60000      0       False
     omniglot-protonet               5    1     -     -     -       1     20000      5       -
     omniglot-reptile                5    1     0.001 5     50      5     100000     9       -
+    omniglot-mann                   5    -     -     -     -       16    30000     -       -
+    omniglot-memory-module          5    -     -     -     -       1     10000     -       -
+    omniglot-20way-tied             20   1     0.1   1     1       8     12000      0       False
+    omniglot-20way-anil             20   1     0.1   5     5       16    60000      0       False
+    omniglot-meta-sgd               5    1     0.1   1     1       32    60000      0       False
+    omniglot-imaml                  5    1     0.1   16    16      32    60000      0       -
+    omniglot-matching               5    1     -     -     -       1     20000      5       -
+    omniglot-siamese                5    1     -     -     -       1     20000      9       -
+    omniglot-siamese-koch           20   1     -     -     -       1     90000      2       -
+    omniglot-statistician           -    -     -     -     -       1     45000      4       -
     miniimagenet                    5    1     0.01  5     10      4     60000      15      False
     miniimagenet-5shot              5    5     0.01  5     10      2     60000      15      False
     miniimagenet-first-order        5    1     0.01  5     10      4     60000      15      True
     miniimagenet-5shot-first-order  5    5     0.01  5     10      2     60000      15      True
+    miniimagenet-meta-lstm          5    1     -     12    12      1     75000      15      -
+    miniimagenet-5shot-meta-lstm    5    5     -     8     8       1     50000      15      -
+    miniimagenet-matching           5    1     -     -     -       1     75000      15     -
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
     navigation                      -    -     0.1   1     3       20    500        -       False
     navigation-first-order          -    -     0.1   1     3       20    500        -       True
@@ -78,6 +91,14 @@ NUMBERS = """
     ant-velocity                    -    -     0.1   1     3       40    800        -       False
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
+RATES_OF = {
+    "omniglot-mann": 3e-3,
+    "omniglot-siamese-koch": 6e-5,
+    "omniglot-memory-module": 3e-4,
+    "miniimagenet-matching": 1e-4,
+}
+DECAYS = dict.fromkeys([f"omniglot-{n}" for n in ("protonet", "matching", "siamese")], "halving")
+DECAYS |= {"omniglot-20way-tied": "cosine", "omniglot-mann": "linear"}
 
 
 @pytest.mark.parametrize(("name", "numbers"), [(name, numbers) for name, *numbers in NUMBERS])
@@ -95,12 +116,14 @@ def test_the_presets_are_the_papers(name, numbers):
         tested = 40 if name == "ant-direction" or "navigation" in name else 20
         assert (preset.problem.test_rollouts, preset.problem.test_tasks) == (tested, 40)
     else:
-        decay = "halving" if name == "omniglot-protonet" else "none"
-        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", 1e-3, decay)
+        decay = DECAYS.get(name, "none")
+        rate = RATES_OF.get(name, 1e-3)
+        assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("adam", rate, decay)
     assert schedule.seed == 0
-    maml_of_mini = name.startswith("miniimagenet") and name != "miniimagenet-pretrained"
+    maml_of_mini = name.startswith("miniimagenet") and isinstance(preset.method, methods.MAML)
     assert schedule.clip == (10 if maml_of_mini else 0)
-    if isinstance(preset.method, methods.MAML) and "n_way" in config:
+    assert schedule.clip_norm == (0.25 if "meta-lstm" in name else 10 if "mann" in name else 0)
+    if type(preset.method) is methods.MAML and config.get("head") == "own":
         assert config["test_query"] == 0
         assert config["test_steps"] == paper.steps(preset.problem.data, preset.problem.setting)
 
@@ -116,6 +139,10 @@ def test_every_preset_is_in_the_table_of_numbers():
     protonet, reptile = (EXPERIMENTS[f"omniglot-{name}"] for name in ("protonet", "reptile"))
     assert (protonet.problem.train_way, reptile.problem.train_way) == (60, 0)
     assert reptile.method.inner_batch == 10
+    mann, module = (EXPERIMENTS[f"omniglot-{name}"].problem for name in ("mann", "memory-module"))
+    assert (mann.views, mann.train_way, mann.rounds, mann.of_the_table) == (10, 0, False, (1, 4))
+    assert (module.views, module.train_way, module.rounds) == (6, 80, True)
+    assert module.of_the_table == (1, 5)
 
 
 RATES = (0.5, 0.1, 0.01, 0.001)
@@ -197,11 +224,11 @@ def test_sinusoids_of_training_validation_and_test_are_not_the_same_nor_of_other
 
 def test_characters_are_read_by_the_split_and_the_resizing_of_the_settings(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(omniglot, "load", lambda data, resize: asked.append(resize))
+    monkeypatch.setattr(omniglot, "load", lambda data, *how: asked.extend(how))
     monkeypatch.setattr(omniglot, "splits", lambda images, split, data: asked.append(split) or {})
     monkeypatch.setattr(omniglot, "find", lambda data: tmp_path)
-    Omniglot(split="lake", resize="lanczos").load(tmp_path)
-    assert asked == ["lanczos", "lake"]
+    Omniglot(split="lake", resize="lanczos", image_size=105).load(tmp_path)
+    assert asked == ["lanczos", 105, "lake"]
 
 
 @pytest.mark.parametrize(
@@ -347,7 +374,9 @@ def read(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["omniglot", "omniglot-mlp", "omniglot-protonet", "omniglot-reptile", "miniimagenet"]
+    "name",
+    "omniglot omniglot-mlp omniglot-protonet omniglot-reptile miniimagenet "
+    "miniimagenet-meta-lstm".split(),
 )
 def test_training_validation_and_test_read_each_their_own_classes(name, read):
     one = small(name)
@@ -358,7 +387,8 @@ def test_training_validation_and_test_read_each_their_own_classes(name, read):
     learner = type(one.learner).__name__, getattr(one.learner, "lr", None)
     assert read == [(*learner, "val")]
     one.test(params, 3)
-    assert read[1:] == [(*learner, "test")]
+    own, pixels = (*learner, "test"), ("NearestNeighbour", None, "test")
+    assert own in read[1:] and all(use in (own, pixels) for use in read[1:])
 
 
 def test_the_baselines_learn_of_train_are_tuned_on_val_and_tested_on_test(read, monkeypatch):
@@ -553,7 +583,8 @@ def test_the_row_of_a_result_is_the_curve_at_the_steps_of_the_test(name, steps):
 def test_the_rows_are_of_the_learner_by_both_kinds_of_statistics(name, settings):
     one = small(name, n_way=3, **settings)
     params = one.init()
-    rows = one.test(params, 8)["rows"]
+    rows = [row for row in one.test(params, 8)["rows"] if row["setting"] == "3-way 1-shot"]
+    rows = [row for row in rows if "floor" not in row]
     kinds = [("query batch", False), ("support batch", True)]
     for row, (kind, inductive) in zip(rows, kinds, strict=True):
         blocks = one.problem.blocks("test", Schedule().rng("test"), 8)
@@ -565,6 +596,72 @@ def test_the_rows_are_of_the_learner_by_both_kinds_of_statistics(name, settings)
         assert row["batch_norm"] == kind
         assert row["mean"] == pytest.approx(np.concatenate(right).mean())
     assert rows[0]["mean"] != rows[1]["mean"]
+
+
+def test_one_training_of_a_metric_learner_is_tested_with_5_and_20_classes():
+    images = np.random.default_rng(0).integers(0, 256, (21, 20, 28, 28, 1), np.uint8)
+    for name, numbers in (("protonet", (0.988, 0.96)), ("matching", (0.981, 0.938))):
+        one = EXPERIMENTS[f"omniglot-{name}"].replace(train_way=7)
+        one = replace(one, problem=one.problem.with_images(dict.fromkeys(SPLITS, images)))
+        assert one.training_tasks(1).support.y.max() == 6
+        results = one.test(one.init(), 2)
+        settings = [row["setting"] for row in results["rows"]]
+        assert settings == ["5-way 1-shot"] * 2 + ["20-way 1-shot"] * 2 + settings[4:]
+        assert results["curves"].keys() == set(settings) == {"5-way 1-shot", "20-way 1-shot"}
+        found = dict(zip(("5-way 1-shot", "20-way 1-shot"), ({0: number} for number in numbers)))
+        assert results["paper"] == found
+        assert "5-way 1-shot and 20-way 1-shot, 1 query/class" in results["protocol"]
+        assert "; trained with 7 classes an episode; " in results["protocol"]
+    few = one.problem.with_images(dict.fromkeys(SPLITS, images[:19]))
+    assert [p.n_way for p in few.tested(one.method)] == [5]
+    assert [p.n_way for p in few.replace(n_way=6).tested(one.method)] == [5, 6]
+
+
+class Pixels(methods.MetricMethod):
+    """A method that learns nothing."""
+
+    name = "Pixels"
+
+    def learner(self, problem, inductive=False):
+        return tm.learners.ProtoNet(methods.PixelMeans(), problem.n_way)
+
+
+def test_the_floors_are_pixels_the_untrained_learner_and_labels_that_say_nothing():
+    shades = np.arange(20, dtype=np.uint8)[:, None, None, None, None] * 12
+    images = np.broadcast_to(shades, (20, 20, 28, 28, 1))  # which classes differ in
+    problem = Omniglot().with_images(dict.fromkeys(SPLITS, images))
+    one = Experiment(Pixels(), problem, Schedule())
+    rows = {(r["setting"], r["method"]): r for r in one.test({}, 150)["rows"] if "floor" in r}
+    assert len(rows) == 6 and {row["tasks"] for row in rows.values()} == {100}
+    for n in (5, 20):
+        means = [
+            rows[f"{n}-way 1-shot", name]["mean"]
+            for name in (
+                "Nearest neighbour, raw pixels",
+                "Pixels, untrained",
+                "Pixels, shuffled labels",
+            )
+        ]
+        # all classes but black are at the same angle
+        assert means[0] < 0.5 and means[1] == 1
+        assert abs(means[2] - 1 / n) < 4 * (1 / n / n / 100) ** 0.5 + 0.02
+
+
+def test_the_untrained_floor_is_of_the_weights_of_the_seed():
+    one = small("omniglot-protonet", seed=3, n_way=5)
+    params = {n: tm.tensor(p.numpy() * 0) for n, p in one.init().items()}
+    rows = {row.get("floor", row["batch_norm"]): row for row in one.test(params, 8)["rows"]}
+    start = one.test(one.init(), 8)["rows"][0]
+    assert rows["untrained"]["mean"] == start["mean"] != rows["query batch"]["mean"]
+    assert rows["query batch"]["mean"] == pytest.approx(1 / 5)  # all say the same of all
+
+
+def test_a_learner_that_ignores_its_support_scores_1_of_n():
+    one = small("omniglot", n_way=3)
+    learner = tm.learners.NoAdaptation(one.problem.model, one.problem.loss)
+    trial = problem.Trial(learner, one.init(), one.problem, "")
+    found = trial.score("test", np.random.default_rng(0), 200)
+    assert abs(found["mean"][0] - 1 / 3) < 2 * found["ci95"][0]
 
 
 def test_validation_and_the_inductive_row_are_after_the_steps_of_the_test_too(monkeypatch):
@@ -611,9 +708,19 @@ def test_scores_are_of_every_task_after_every_step_from_the_same_start(monkeypat
 
 def test_one_answer_that_is_no_number_makes_no_accuracy_of_the_task():
     logits = np.zeros((2, 4, 5))
+    logits[..., 0] = 1
     logits[1, 2, 3] = np.nan
     scores = Omniglot().score(logits, np.zeros((2, 4), int))
     np.testing.assert_array_equal(scores, [1, np.nan])
+
+
+def test_equal_scores_are_worth_what_a_random_choice_of_them_gets():
+    """Of four queries the first ties among five, the second with one other, the third is right."""
+    logits = np.array([[[0, 0, 0, 0, 0], [2, 1, 2, 0, 0], [9, 0, 0, 0, 0], [0, 1, 1, 1, 1.0]]])
+    found = Omniglot().score(logits, np.zeros((1, 4), int))
+    np.testing.assert_allclose(found, [(1 / 5 + 1 / 2 + 1 + 0) / 4])
+    y = np.random.default_rng(0).integers(0, 20, (3, 40))
+    np.testing.assert_allclose(Omniglot().score(np.ones((3, 40, 20)), y), 1 / 20)
 
 
 def test_the_error_of_a_sinusoid_is_the_mean_square_over_its_query():
@@ -656,7 +763,7 @@ def test_a_network_that_is_not_finite_has_no_accuracy(name):
     assert one.validate(params)[1] == 3
     results = one.test(params, 4) | {"experiment": name, "trained_steps": 1}
     for row in results["rows"]:
-        if "pixels" not in row["method"]:
+        if "pixels" not in row["method"] and row.get("floor") != "untrained":
             assert row["diverged"] == 4 and np.isnan(row["mean"])
     said = table(one.problem, results)
     assert "(4 diverged)" in said and "Diverged tasks are counted and left out" in said
@@ -719,6 +826,8 @@ def test_sinusoids_are_reported_after_1_5_and_10_steps_beside_the_paper(name, pr
         ("miniimagenet-5shot", 10, 63.11),
         ("miniimagenet-first-order", 10, 48.07),
         ("miniimagenet-5shot-first-order", 10, 63.15),
+        ("miniimagenet-meta-lstm", 12, 43.44),
+        ("miniimagenet-5shot-meta-lstm", 8, 60.60),
     ],
 )
 def test_a_curve_of_images_has_the_papers_number_at_the_papers_step(
@@ -789,7 +898,7 @@ def test_the_picture_of_the_oracle_is_of_the_wave_that_it_is_told(drawn):
         x = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
         wave = np.broadcast_to(told.support.x[i, :1, 1:], (200, 2))
         expected = one.problem.model(params, np.concatenate([x, wave], -1)).numpy()
-        np.testing.assert_allclose(fits[0], expected, rtol=1e-5)
+        np.testing.assert_allclose(fits[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_train_and_evaluate_test_the_trained_network_as_asked(monkeypatch, tmp_path):
@@ -888,6 +997,10 @@ def test_a_set_keeps_its_title_when_it_is_read_again(tmp_path, monkeypatch):
         ("sinusoid-oracle", {}, "Oracle"),
         ("omniglot-protonet", {}, "ProtoNet"),
         ("omniglot-reptile", {}, "Reptile"),
+        ("omniglot-statistician", {}, "Neural statistician"),
+        ("omniglot-mann", {}, "MANN, no conv"),
+        ("omniglot-memory-module", {}, "Memory module"),
+        ("miniimagenet-meta-lstm", {}, "Meta-learner LSTM"),
     ],
 )
 def test_a_method_is_called_what_it_is(name, settings, label):

@@ -27,7 +27,7 @@ from tinymaml.errors import UserError
 from tinymaml.experiments import EXPERIMENTS, Experiment, Omniglot, Sinusoids, launch
 from tinymaml.experiments.runs import COLUMNS, Run
 from tinymaml.experiments.training import train
-from tinymaml.parallel import chunks, threads
+from tinymaml.parallel import chunks, group, threads
 
 pytestmark = [
     pytest.mark.numpy_only,
@@ -340,7 +340,7 @@ def test_a_background_job_that_ignores_ctrl_c_goes_on_doing_so(tmp_path):
 def stay(*_, **__):
     """Keep all threads of the pool busy for longer than any test."""
     print("here", flush=True)
-    list(threads.map_chunks(time.sleep, [300] * 8))
+    list(group.map_chunks(time.sleep, [300] * 8))
 
 
 def train_and_stay(place, out):

@@ -13,6 +13,7 @@ import pytest
 from tinymaml.errors import UserError
 from tinymaml.experiments import EXPERIMENTS, paper
 from tinymaml.experiments.report import report
+from tinymaml.pictures import plots
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 HOSTILE = "<script>alert(1)</script> | [x](javascript:y) *a* `b` \"q' & \n# head"
@@ -56,6 +57,8 @@ def write(folder, *rows, experiment="omniglot", trained=60_000, pictures=(), csv
         "rows": list(rows),
         "versions": {"tinymaml": "0.1.0", "numpy": "2.4.6"},
         "cores": 16,
+        "parameters": 111_749,
+        "task_ms": 4.21,
     }
     config = {"experiment": experiment, "settings": settings, "data": None}
     if not of_sinusoids:
@@ -254,6 +257,27 @@ def test_what_the_paper_did_not_measure_has_rows_and_tables_too(tmp_path):
     assert page.table("Omniglot (Table 1)", 1) == {"MAML": {"7-way 2-shot": "91.0 ± 0.5"}}
 
 
+def test_floors_are_rows_and_what_no_training_made_is_not_marked_as_short(tmp_path):
+    pixels = row(method="Nearest neighbour, raw pixels", mean=0.45, floor="pixels", tasks=100)
+    runs = [
+        write(
+            tmp_path / name,
+            row(method=name, mean=0.97),
+            pixels,
+            row(method=f"{name}, untrained", mean=0.5, floor="untrained"),
+            row(method=f"{name}, shuffled labels", mean=0.2, floor="shuffled labels"),
+            trained=10,
+        )
+        for name in ("ProtoNet", "Reptile")
+    ]
+    table = made(tmp_path, *runs)[1].table("Omniglot (Table 1)")
+    ours = {method: cells["5-way 1-shot, ours"] for method, cells in table.items()}
+    assert ours["Nearest neighbour, raw pixels"] == "45.0 ± 0.5"  # once, beside both
+    for name in ("ProtoNet", "Reptile"):
+        assert ours[f"{name}, untrained"] == "50.0 ± 0.5"
+        assert ours[f"{name}, shuffled labels"] == "20.0 ± 0.5 †" and "†" in ours[name]
+
+
 def test_tables_with_runs_come_first(tmp_path):
     runs = [write(tmp_path / "a", row("grocerystore"), experiment="miniimagenet")]
     runs += [write(tmp_path / "b", row("sinusoid", mean=1.0), experiment="sinusoid")]
@@ -270,7 +294,7 @@ def test_markdown_and_html_hold_the_same_tables(tmp_path):
     text, page = made(tmp_path, *runs)
     ours = [table for tables in page.tables.values() for table in tables]
     theirs = markdown_tables(text)
-    assert len(ours) == len(theirs) == 7
+    assert len(ours) == len(theirs) == 8
     for html_table, (head, rule, *rows) in zip(ours, theirs):
         assert set(rule) == {"---"}
         assert {len(cells) for cells in (head, rule, *rows)} == {len(html_table[0])}
@@ -407,9 +431,11 @@ def test_a_section_tells_how_a_run_was_made(tmp_path):
     facts, curve = page.table("my run"), page.table("my run", 1)
     assert facts["my run"] == {
         "seed": "0",
+        "parameters": "111,749",
         "training": "60,000 iterations",
         "time (h:min:s)": "1:30:00",
         "peak memory": "321 MB",
+        "ms to learn a new task": "4.2",
         "peak memory of the test": "123 MB",
         "cores": "2",
         "last validation in training": "77.0 at iteration 500",
@@ -427,12 +453,49 @@ def test_a_section_tells_how_a_run_was_made(tmp_path):
     )
 
 
+def test_systems_are_drawn_together_over_their_time_and_their_costs_stand_in_one_table(
+    tmp_path, monkeypatch
+):
+    drawn = []
+    draw = lambda curves, title, ax: drawn.append((title, curves))
+    monkeypatch.setattr(plots, "time_curves", draw)
+    start = METRICS + "20,1,1.0,,\n500,9,0.5,0.77,0\n"
+    runs = [
+        write(tmp_path / "maml", row(), csv=start + "1000,20,0.4,0.8,0\n"),
+        write(tmp_path / "again", row(), seed=1, csv=start),  # the first stands for both
+        write(
+            tmp_path / "protonet",
+            *(row(method="ProtoNet"), row(method="ProtoNet", batch_norm="support batch")),
+            experiment="omniglot-protonet",
+            csv=start,
+        ),
+        write(tmp_path / "many", row(setting="20-way 1-shot"), experiment="omniglot-20way"),
+    ]
+    change(runs[2], parameters=111_424, trained_steps=2000, task_ms=1234.56)
+    text, html = (path.read_text() for path in report(runs, tmp_path / "page"))
+    curve = [[9, 20], [0.77, 0.8]]
+    assert drawn == [("5-way 1-shot", {"maml, again": curve, "protonet": [[9], [0.77]]})]
+    page = Page(html)
+    costs = page.table("Omniglot: what each system costs")
+    assert costs.keys() == {"maml, again", "protonet", "many"}
+    assert costs["protonet"] == {
+        "experiment": "omniglot-protonet --steps 2000",
+        "validated on": "5-way 1-shot",
+        "parameters": "111,424",
+        "training": "2,000 of 20,000 iterations",
+        "time (h:min:s)": "1:30:00",
+        "peak memory": "321 MB",
+        "ms to learn a new task": "1,234.6",
+    }
+    assert "](omniglot-systems.png)" in text and (tmp_path / "page/omniglot-systems.png").exists()
+
+
 def test_unknown_facts_are_unknown(tmp_path):
     run = write(tmp_path / "run", row())
-    change(run, train_seconds=None, peak_memory_mb=None, training=None, curves={})
+    change(run, train_seconds=None, peak_memory_mb=None, training=None, curves={}, task_ms=None)
     page = made(tmp_path, run)[1]
     facts = page.table("run")["run"]
-    for key in ("time (h:min:s)", "peak memory", "cores", "versions"):
+    for key in ("time (h:min:s)", "peak memory", "cores", "versions", "ms to learn a new task"):
         assert facts[key] == "unknown"
     assert facts["last validation in training"] == "—"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, stop):
     assert_same(parts, whole)
     assert len(whole.read_metrics()) == 4
     assert [row["validation"] is not None for row in whole.read_metrics()] == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["omniglot-statistician", "miniimagenet-meta-lstm", "omniglot-siamese"]
+)
+def test_what_is_random_in_an_objective_is_resumed_bit_for_bit_too(name, tmp_path):
+    pixels, one = np.random.default_rng(0), EXPERIMENTS[name].replace(log_every=2, validate_every=3)
+    if name == "omniglot-statistician":
+        one, size = one.replace(filters=1, context=3, hidden=4, train_way=6), (28, 28, 1)
+    elif name == "omniglot-siamese":
+        one, size = one.replace(train_way=4, n_query=2), (28, 28, 1)
+    else:
+        one, size = one.replace(filters=2, image_size=16, inner_steps=2), (16, 16, 3)
+    one = one.replace(validation_tasks=2, checkpoint_every=3, steps=5)
+    images = pixels.integers(0, 256, (8, 20, *size), np.uint8)
+    problem = one.problem.with_images(dict.fromkeys(("train", "val", "test"), images))
+    one = replace(one, problem=problem)
+    whole, parts = start(tmp_path / "whole", one), start(tmp_path / "parts", one)
+    train(one, whole, progress=False)
+    train(one.replace(steps=3), parts, progress=False)
+    train(one, parts, resume=True, progress=False)
+    assert_same(parts, whole)
 
 
 def write_old_run(folder, seed, steps):
@@ -316,12 +339,25 @@ def test_a_pipe_in_place_of_a_checkpoint_is_not_waited_for(tmp_path):
         ("miniimagenet", {"filters": 0}, "--filters is 0"),
         ("miniimagenet", {"test_steps": 0}, "--test-steps is 0"),
         ("miniimagenet-pretrained", {"test_steps": 0}, "--test-steps is 0"),
+        ("omniglot-statistician", {"filters": 0}, "--filters is 0; give 1 or more"),
+        ("omniglot-statistician", {"n_query": 20}, "--k-shot 1 and --n-query 20 take more than"),
+        ("miniimagenet-meta-lstm", {"inner_steps": 0}, "--inner-steps is 0; give 1 to 100"),
         ("omniglot-protonet", {"train_way": 1}, "--train-way is 1; give at least 2 classes, or 0"),
         ("omniglot", {"train_way": 10}, "'train_way' is not a setting"),
         ("omniglot-reptile", {"train_way": 10}, "'train_way' is not a setting"),
         ("sinusoid", {"test_steps": 5}, "'test_steps' is not a setting"),
         ("omniglot-reptile", {"inner_batch": 0}, "--inner-batch is 0; give 1 or more"),
-        ("omniglot-reptile", {"decay": "none"}, "'decay' is not a setting"),
+        ("omniglot-reptile", {"optimizer": "adam"}, "'optimizer' is not a setting"),
+        ("sinusoid", {"decay": "slow"}, "--decay is 'slow'; choose none, linear, cosine or"),
+        ("omniglot-matching", {"temperature": 0.0}, "--temperature is 0.0; give a number above 0"),
+        ("omniglot-matching", {"fce_steps": -1}, "--fce-steps is -1; give 1 or more, or 0"),
+        ("omniglot-imaml", {"cg_steps": 0}, "--cg-steps is 0; give 1 or more"),
+        ("omniglot-imaml", {"strength": 0.0}, "--strength is 0.0; give a number above 0"),
+        ("omniglot-meta-sgd", {"learned_lr": True}, "'learned_lr' is not a setting"),
+        ("omniglot-siamese", {"image_size": 64}, "--image-size is 64; choose 28 or 105"),
+        ("omniglot", {"multi_step": True, "inner_steps": 0}, "--inner-steps is 0; give 1 or more"),
+        ("omniglot", {"head": "none"}, "--head is 'none'; choose own or tied"),
+        ("sinusoid", {"head": "tied"}, "'head' is not a setting"),
     ],
 )
 def test_nonsense_settings_are_one_sentence(name, settings, sentence):

@@ -12,7 +12,7 @@ from functools import partial
 
 from .engine import backend
 from .errors import UserError
-from .experiments import EXPERIMENTS, OF_THE_TEST, flag, launch
+from .experiments import EXPERIMENTS, GROUPS, OF_THE_TEST, flag, launch
 from .parallel import mpi
 from .version import __version__
 
@@ -180,15 +180,17 @@ def _what(preset):
 
 
 def _list(arguments):
-    rows = [("name", "method", "task", "iterations", "paper")]
+    rows = [("", "name", "method", "task", "iterations", "paper")]
     for name, preset in EXPERIMENTS.items():
-        printed = preset.problem.printed(preset.label)
-        rows.append(
-            (name, preset.label, preset.problem.task, f"{preset.schedule.steps:,}", printed)
-        )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        steps, printed = f"{preset.schedule.steps:,}", preset.problem.printed(preset.label)
+        rows.append((preset.method.group, name, preset.label, preset.problem.task, steps, printed))
+    widths = [max(map(len, column)) for column in zip(*rows)][1:]
+    for group in ("", *GROUPS):
+        shown = [row[1:] for row in rows if row[0] == group]
+        if group and shown:
+            print(f"\n{group}")
+        for row in shown:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
     print("\ntinymaml train NAME runs one; tinymaml train NAME --help shows its settings.")
     return 0
 

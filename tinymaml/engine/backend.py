@@ -113,7 +113,7 @@ def array_module(array):
 
 def is_array(x):
     """Whether x is an array of one of the libraries."""
-    return isinstance(x, tuple([module.ndarray for module in _modules.values()]))
+    return isinstance(x, np.ndarray) or any(isinstance(x, m.ndarray) for m in _modules.values())
 
 
 def asarray(data, dtype=None):

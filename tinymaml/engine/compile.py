@@ -25,8 +25,9 @@ from .tensor import Tensor, leaf, raw, thread
 
 _HIDDEN = tuple([str(Path(__file__).parents[1] / room) for room in ("engine", "nn")])
 _COMPREHENSIONS = ("<dictcomp>", "<listcomp>", "<setcomp>", "<genexpr>")
+#: Python 3.11's syntax trees are not made for several threads.
+_WRITING = threading.Lock()
 _CHECKED = 2  # calls that run eagerly beside
-_MAKING = threading.Lock()  # Python 3.11's parser loses count in two threads (its issue 106905)
 
 
 class Recording:
@@ -211,7 +212,10 @@ def input_names(function, args, kwargs):
     ['linear1_weight', 'linear1_bias', 'x']
     """
     try:
-        parameters = list(inspect.signature(function).parameters)
+        known = inspect.signature(function).parameters.values()
+        parameters = [
+            p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
     except ValueError:
         parameters = []
     parameters += [f"argument{i}" for i in range(len(parameters), len(args))]
@@ -287,7 +291,7 @@ class Compiled:
             )
         result, recording, variables, outputs = _record(self.function, inputs, args, kwargs)
         result = map_leaves(_detached, result)  # which lets go of the graph
-        with _MAKING:
+        with _WRITING:
             made = before or Program(self.__name__, recording, variables, outputs, result)
         if before is not None:
             if (differs := before.differs(recording.calls, variables)) is not None:
@@ -351,20 +355,19 @@ def _flatten(structure, inputs):
     That is: form, shapes, dtypes, strides, what requires a gradient, and the values of numbers.
     """
     kind = type(structure)
-    if kind is Tensor or kind is np.ndarray or is_array(structure):
-        inputs.append(structure)
-        array = structure.data if kind is Tensor else structure
-        node = structure.node if kind is Tensor else None
-        # True of a leaf, False of what was computed, which is refused
-        required = node and node.op is None
-        return type(array), array.shape, array.dtype, array.strides, required
     if isinstance(structure, dict):
         return tuple([(key, _flatten(part, inputs)) for key, part in structure.items()])
     if isinstance(structure, (list, tuple)):
         return (kind, *[_flatten(part, inputs) for part in structure])
     inputs.append(structure)
-    if isinstance(structure, (int, float, complex, np.generic)):
-        return kind, repr(structure)  # 0.0 is not -0.0, and nan is nan
+    if kind is Tensor:
+        array, node = structure.data, structure.node
+        # True of a leaf, False of what was computed, which is refused
+        return type(array), array.shape, array.dtype, array.strides, node and node.op is None
+    if kind is np.ndarray or is_array(structure):
+        return kind, structure.shape, structure.dtype, structure.strides, None
+    if isinstance(structure, (float, np.floating)):
+        return kind, repr(structure)  # which tells 0.0 from -0.0, and NaN is itself
     return kind, structure if kind.__hash__ else id(structure)
 
 
@@ -378,7 +381,8 @@ def compile(function: Callable) -> Compiled:
     Parameters
     ----------
     function : function
-        Of arrays, tensors, numbers, and dicts, lists and tuples of them. It gives tensors or such
+        Of arrays, tensors, numbers, and dicts, lists and tuples of them. It is given tensors in
+        place of arrays, which do not require a gradient. It gives tensors or such
         structures of them. Everything it computes goes through tensors, NumPy's functions and ops;
         random numbers are passed in. What it uses from outside is taken as it is at every call, if
         it is changed in place; another array under the same name is not noticed.
@@ -402,7 +406,7 @@ def compile(function: Callable) -> Compiled:
     >>> import numpy as np, tinymaml as tm
     >>> slope = tm.compile(tm.func.grad(lambda x: np.tanh(x).sum()))
     >>> slope(np.array([0.0, 0.5]))
-    array([1.        , 0.78644773])
+    Tensor([1. , 0.78644773])
     """
     if not callable(function):
         raise TypeError(f"compile takes a function, not {function!r}")

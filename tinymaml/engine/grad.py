@@ -124,7 +124,9 @@ def _walk_back(seeds, inputs, as_tensors):
             cotangents[node] = g
         elif as_tensors or node.shape == ():
             cotangents[node] = before + g
-        elif node in owned:  # the sum is our own array, so it may be changed in place
+        elif node in owned and before.strides == g.strides:
+            # the sum is our own array, so it may be changed in place; of other strides a sum has
+            # a layout of its own, on which the last bits of what is made of it depend
             np.add(before, g, out=before)
         else:
             cotangents[node] = before + g

@@ -121,6 +121,7 @@ def inline(function, arguments, name_of, fresh, array_type=np.ndarray):
     return writer.lines, writer.result()
 
 
+@functools.cache
 def definition(function):
     """Return the syntax tree of a function, FunctionDef or Lambda; NotInline if there is none."""
     try:
@@ -290,9 +291,9 @@ class _Writer:
             trees = [self.tree(self.operand(part)) for part in parts]
             return Code(kind(trees, ast.Load()), Array(None, None), work=False)
         if isinstance(node, COMPREHENSIONS):
-            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            own = {n.id for c in node.generators for n in ast.walk(c.target) if hasattr(n, "id")}
-            return self.known(node, {name: self.look_up(name) for name in names - own})
+            found = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+            own = {n.id for n in found if isinstance(n.ctx, ast.Store)}
+            return self.known(node, {n.id: self.look_up(n.id) for n in found if n.id not in own})
         if isinstance(node, ast.Attribute):
             return self.attribute(self.value(node.value), node.attr)
         if isinstance(node, ast.Slice):
@@ -401,10 +402,12 @@ class _Writer:
         keywords = {k.arg: self.operand(self.value(k.value)) for k in node.keywords}
         if None in keywords:
             raise NotInline
-        if called is isinstance and isinstance(arguments[0], Code):
+        if called in (isinstance, type) and isinstance(arguments[0], Code):
             like = arguments[0].array.like
             if like is None or not like.ndim:
                 raise NotInline  # NumPy makes scalars of results without axes
+            if called is type:
+                return Known(self.array_type)
             return Known(issubclass(self.array_type, arguments[1].value))
         if called is getattr and isinstance(arguments[0], Code):
             tree = ast.Attribute(arguments[0].tree, arguments[1].value, ast.Load())

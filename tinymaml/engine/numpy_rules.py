@@ -18,7 +18,7 @@ from .tensor import Tensor, raw, thread
 #: -> one that does so for any ufunc, which is its first argument.
 numpy_functions = {}
 
-_OF_SHAPES = "shapes, types and indices"  # whatever the values
+OF_SHAPES = "shapes, types and indices"  # whatever the values
 #: What they are about -> NumPy's functions without a derivative; most take tensors and give arrays.
 PASSING = {
     "truth values, places and shapes (these give tensors or numbers)": "all allclose any argmax "
@@ -30,8 +30,9 @@ PASSING = {
     "nanargmin nonzero searchsorted setdiff1d setxor1d union1d unique unique_all unique_counts "
     "unique_inverse unique_values linalg.matrix_rank",
     "integers and steps": "bitwise_count bitwise_left_shift bitwise_right_shift gcd isnat ix_ lcm "
-    "left_shift min_scalar_type right_shift spacing packbits unpackbits ravel_multi_index unravel_index",
-    _OF_SHAPES: "can_cast common_type diag_indices_from einsum_path iscomplexobj isdtype isfortran "
+    "left_shift min_scalar_type right_shift spacing packbits unpackbits ravel_multi_index "
+    "unravel_index",
+    OF_SHAPES: "can_cast common_type diag_indices_from einsum_path iscomplexobj isdtype isfortran "
     "isrealobj isscalar issubdtype iterable may_share_memory mintypecode promote_types result_type "
     "shares_memory tril_indices_from triu_indices_from typename broadcast_shapes diag_indices "
     "indices mask_indices tril_indices triu_indices",
@@ -70,7 +71,7 @@ def listed(names):
 
 
 _passing = {function for names in PASSING.values() for function in listed(names)}
-_of_shapes = set(listed(PASSING[_OF_SHAPES]))
+_of_shapes = set(listed(PASSING[OF_SHAPES]))
 _reasons = {function: why for why, names in REFUSED.items() for function in listed(names)}
 _reasons |= {"at": next(iter(REFUSED))}
 
@@ -130,7 +131,7 @@ def _call(key, numpys, name, args, kwargs):
         kwargs = {key: value for key, value in kwargs.items() if value is not np._NoValue}
         for key, value in list(kwargs.items()):
             if key not in ours and None not in ours:
-                if value is not None and key != "casting":  # these say nothing
+                if key != "casting" and repr(value) not in ("None", repr(_default(numpys, key))):
                     raise TypeError(f"{name} on a tensor does not take {key}=; leave it out")
                 del kwargs[key]
         kwargs = {ours.get(key, key): value for key, value in kwargs.items()}
@@ -143,6 +144,13 @@ def _call(key, numpys, name, args, kwargs):
         except TypeError as misfit:
             raise TypeError(f"{name} on a tensor takes {signature}: {misfit}") from None
         raise
+
+
+def _default(numpys, keyword):
+    """Return what a keyword of NumPy's is by default; that and None say nothing."""
+    with contextlib.suppress(ValueError, KeyError):  # some functions in C do not tell
+        return inspect.signature(numpys).parameters[keyword].default
+    return None
 
 
 @functools.cache

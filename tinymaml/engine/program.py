@@ -97,7 +97,7 @@ class Program:
             None if type(y) is not Tensor else y.node is not None and y.node.op is None
             for y in leaves(result)
         ]
-        self.inputs, self.outputs, self.checked = inputs, outputs, 0
+        self.inputs, self.outputs, self.checked, self.places = inputs, outputs, 0, None
         for v in {v for c in recording.calls for v in c.inputs() if v.kind == "constant"}:
             # made inside, if nobody else has it: then nobody can change it
             v.own = sys.getrefcount(v.value) <= 2 and getattr(v.value, "base", None) is None
@@ -130,8 +130,9 @@ class Program:
 
     def run(self, inputs):
         """Return the arrays that the program gives for arrays or tensors."""
-        arrays = [x.data if type(x) is Tensor else x for x in inputs]
-        return self.function(*[a for a in arrays if is_array(a)])
+        if self.places is None:  # of the arrays among numbers and words
+            self.places = [i for i, x in enumerate(inputs) if is_array(raw(x))]
+        return self.function(*[raw(inputs[i]) for i in self.places])
 
     def rebuilt(self, arrays):
         """Return the arrays in the form of what the function gave."""
@@ -319,7 +320,7 @@ class _Text:
             self.tree(v)
         for v in c.outputs():
             self.name(v)
-        function, lines = c.op.forward, []
+        function, lines = getattr(c.op.forward, "plain", c.op.forward), []
         try:
             if isinstance(function, np.ufunc):
                 raise NotInline
@@ -392,6 +393,8 @@ class _Text:
         for module, prefix in ((np, "np."), (np.linalg, "np.linalg.")):
             if name and getattr(module, name, None) is value:
                 return prefix + name
+        if isinstance(ufunc := getattr(value, "__self__", None), np.ufunc):  # such as np.add.reduce
+            return f"np.{ufunc.__name__}.{name}"
         if not callable(value):
             raise NotInline
         if value not in self.functions:

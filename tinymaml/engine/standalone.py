@@ -9,6 +9,7 @@ from types import FunctionType, MethodType, ModuleType
 
 import numpy as np
 
+from .backend import array_module
 from .inline import NotInline, definition, literal
 from .op import Op
 
@@ -36,7 +37,7 @@ def sources(space: dict, program: str = "") -> str:
     Examples
     --------
     >>> from tinymaml.engine.ops.conv import same_padding
-    >>> print(sources({"same": same_padding})[:40])
+    >>> print(sources({"same": same_padding})[:31])
     def same(size, kernel, stride):
     """
     writer = _Definitions(space, program)
@@ -56,6 +57,8 @@ class _Definitions:
         """Define a value under a name, or a free one like it; return the name."""
         if isinstance(value, Op):
             value = value.forward
+        if value is array_module:
+            value = _numpy
         if id(value) not in self.names:
             while name in self.taken:
                 name += "_"
@@ -121,8 +124,13 @@ class _Definitions:
         return source
 
 
+def _numpy(array):
+    """Return the module that ``array`` belongs to, which is NumPy."""
+    return np
+
+
 def _place(value):
-    """Return the module of Python's or NumPy's that has a value under its name, None if none has."""
+    """Return the module, of Python or NumPy, that has a value under its name; or None."""
     name = getattr(value, "__name__", None)
     module = getattr(value, "__module__", None) or ""
     if module.split(".")[0] not in sys.stdlib_module_names - {"__main__"}:

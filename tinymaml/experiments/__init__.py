@@ -6,7 +6,7 @@ An experiment is composed of a method (how something is learned), a problem (wha
 
 from .classification import MiniImageNet, Omniglot, OmniglotMLP
 from .experiment import OF_THE_TEST, Experiment
-from .methods import Method
+from .methods import GROUPS, Method
 from .presets import EXPERIMENTS, from_config
 from .problem import Problem
 from .reinforcement import Navigation, PolicyMAML, Reinforcement
@@ -16,6 +16,7 @@ from .sinusoid import Sinusoids
 
 __all__ = [
     "EXPERIMENTS",
+    "GROUPS",
     "OF_THE_TEST",
     "Experiment",
     "Method",

@@ -77,6 +77,22 @@ class Classification(Problem):
 
     loss = staticmethod(nn.cross_entropy)
 
+    @cached_property
+    def body(self) -> nn.Layer:
+        """The network of learners that compare images: with max-pooling, and no last layer."""
+        return nn.Sequential(*self.network(2).layers[:-1])
+
+    @property
+    def features(self) -> int:
+        """Size of the vectors that ``body`` makes."""
+        return self.network(2).layers[-1].inputs
+
+    @cached_property
+    def tied_model(self) -> nn.Layer:
+        """The flat network, with one output vector for all classes and no bias."""
+        *layers, last = self.flat_model.layers
+        return nn.Sequential(*layers, nn.Linear(last.inputs, 1, last.weight_init, bias=False))
+
     def rates(self, alpha: float) -> dict[str, float]:
         """Return the inner rates: n_way * alpha, and 0 for the parameters of batch norm."""
         return {
@@ -85,10 +101,20 @@ class Classification(Problem):
         }
 
     @staticmethod
-    def score(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def right(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return which answers are right: (n, k, classes), (n, k) -> (n, k).
+
+        Where m classes share the largest logit and the right one is among them, the answer counts
+        1 / m: what a random choice of them gets in the mean. A task with a logit that is not finite
+        has NaN.
+        """
+        best = logits == logits.max(-1, keepdims=True)
+        right = np.take_along_axis(best, y[..., None], -1)[..., 0] / np.maximum(best.sum(-1), 1)
+        return np.where(np.isfinite(logits).all((-2, -1))[..., None], right, np.nan)
+
+    def score(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the share of right answers in each task; NaN if a logit is not finite."""
-        right = (logits.argmax(-1) == y).mean(-1)
-        return np.where(np.isfinite(logits).all((-2, -1)), right, np.nan)
+        return self.right(logits, y).mean(-1)
 
     def queries(self, split: str) -> int:
         """Return the number of query images of each class."""
@@ -124,12 +150,16 @@ class Classification(Problem):
             try:
                 found.tasks(split)
             except UserError as error:
-                queries = flag("n_query" if split == "train" else "test_query")
+                needed = self.images_needed(split)
                 raise UserError(
-                    f"the {split!r} classes do not suffice for --k-shot {self.k_shot} and "
-                    f"{queries} {self.queries(split)}: {error}"
+                    f"the {split!r} classes do not suffice for {needed}: {error}"
                 ) from None
         return found
+
+    def images_needed(self, split: str) -> str:
+        """Return the options that say how many images of a class a task has."""
+        queries = flag("n_query" if split == "train" else "test_query")
+        return f"--k-shot {self.k_shot} and {queries} {self.queries(split)}"
 
     def printed(self, method: str) -> str:
         """Return the paper's result as text."""
@@ -139,29 +169,39 @@ class Classification(Problem):
     def trials(self, method, params: dict) -> Iterator[Trial]:
         """Yield the tests, on classes that training has not seen: transductive, then inductive."""
         last = method.test_steps
-        common = (params, self, method.label(self))
         steps = range(max(STEPS, last) + 1) if last else (0,)
-        yield Trial(method.learner(self), *common, steps, [last], QUERY, curve=True)
-        yield Trial(method.learner(self, inductive=True), *common, [last], [last], SUPPORT)
+        for problem in self.tested(method):
+            common = (params, problem, method.label(self))
+            yield Trial(method.learner(problem), *common, steps, [last], QUERY, curve=True)
+            yield Trial(method.learner(problem, True), *common, [last], [last], SUPPORT)
+
+    def tested(self, method) -> list["Classification"]:
+        """Return the problem with each number of classes that a method is tested with."""
+        enough = [n for n in method.ways if n <= len(self.images.splits["test"])]
+        return [self.replace(n_way=n) for n in sorted({self.n_way, *enough})]
 
     def paper_values(self, method) -> dict:
         """Return the paper's numbers by setting and steps."""
-        label = method.label(self)
-        printed = paper.value(self.data, label, self.setting)
-        of_the_table = label in paper.TABLES.get(self.data, {})
-        at = paper.steps(self.data, self.setting) if of_the_table else method.test_steps
-        return {self.setting: {at: printed[0] / 100}} if printed else {}
+        label, found = method.label(self), {}
+        for setting in (problem.setting for problem in self.tested(method)):
+            if printed := paper.value(self.data, label, setting):
+                of_the_table = label in paper.TABLES.get(self.data, {}) and "MAML" in label
+                at = paper.steps(self.data, setting) if of_the_table else method.test_steps
+                found[setting] = {at: printed[0] / 100}
+        return found
 
     def protocol(self, trials: list, rows: list, n_tasks: int, seed: int) -> str:
         """Return the sentence that says how it was tested."""
-        inductive = rows[-1]
-        last = inductive["steps"]
-        score = self.result(inductive["mean"], inductive["ci95"], inductive["diverged"])
+        inductive = [row for row in rows if row["batch_norm"] == SUPPORT]
+        last = inductive[-1]["steps"]
+        scores = [self.result(row["mean"], row["ci95"], row["diverged"]) for row in inductive]
         after = f" after {last} step{'s' * (last != 1)}" if last else ""
+        more = f"; trained with {self.train_way} classes an episode" if self.train_way else ""
         return (
-            f"accuracy +- 95 % CI over {n_tasks} tasks, seed {seed}; {self.setting}, "
-            f"{self.queries('test')} query/class; batch norm: {QUERY} (by the {SUPPORT} alone: "
-            f"{score}{after}); {self.data_sentence()}"
+            f"accuracy +- 95 % CI over {n_tasks} tasks, seed {seed}; "
+            f"{' and '.join(row['setting'] for row in inductive)}, "
+            f"{self.queries('test')} query/class{more}; batch norm: {QUERY} (by the {SUPPORT} "
+            f"alone: {' and '.join(scores)}{after}); {self.data_sentence()}"
         )
 
     def number(self, mean: float, half: float | None = None) -> str:
@@ -175,6 +215,7 @@ class Omniglot(Classification):
 
     split: str = option("random", "split of the characters: random, vinyals or lake")
     resize: str = option("nearest", "how the drawings are resized: nearest or lanczos")
+    image_size: int = option(28, "width and height of the images, 28 or 105 as they are drawn")
 
     block = 192
 
@@ -182,6 +223,7 @@ class Omniglot(Classification):
         super().__post_init__()
         choose(self, "split", *KINDS)
         choose(self, "resize", "nearest", "lanczos")
+        choose(self, "image_size", 28, 105)
         for split, name in (("train", "--n-query"), ("test", "--test-query")):
             if self.k_shot + self.queries(split) > 20:
                 raise UserError(
@@ -213,16 +255,15 @@ class Omniglot(Classification):
     def model(self) -> nn.Layer:
         return nn.conv4(self.n_way)
 
-    @cached_property
-    def body(self) -> nn.Layer:
-        """The network of learners that compare images: four convolutions with max-pooling."""
-        return nn.Sequential(*nn.conv4(2, downsample="pool", image_size=28).layers[:-1])
+    def network(self, classes: int) -> nn.Sequential:
+        """Return the network with max-pooling, and a last layer of some classes."""
+        return nn.conv4(classes, downsample="pool", image_size=self.image_size)
 
     @cached_property
     def flat_model(self):
         """The network, whose last layer sees all 2 x 2 positions in place of their mean."""
-        layers = self.model.layers[:-2]
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * 2 * 64, self.n_way))
+        layers, side = self.model.layers[:-2], -(-self.image_size // 16)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(side * side * 64, self.n_way))
 
     def download(self, data: str | None = None) -> str:
         """Download the characters to a folder, and return its path."""
@@ -239,7 +280,8 @@ class Omniglot(Classification):
         """
         from ..tasks import omniglot
 
-        splits = omniglot.splits(omniglot.load(data, self.resize), self.split, data)
+        images = omniglot.load(data, self.resize, self.image_size)
+        splits = omniglot.splits(images, self.split, data)
         return self.with_images(splits), str(omniglot.find(data).resolve())
 
     def rotates(self, split: str) -> bool:
@@ -264,7 +306,7 @@ class OmniglotMLP(Omniglot):
 
     @cached_property
     def model(self) -> nn.Layer:
-        network = nn.mlp((784, 256, 128, 64, 64, self.n_way), batch_norm=True)
+        network = nn.mlp((self.image_size**2, 256, 128, 64, 64, self.n_way), batch_norm=True)
         return nn.Sequential(nn.Flatten(), *network.layers)
 
 
@@ -299,11 +341,6 @@ class MiniImageNet(Classification):
     @cached_property
     def model(self) -> nn.Layer:
         return self.network(self.n_way)
-
-    @cached_property
-    def body(self) -> nn.Layer:
-        """The network without its last layer."""
-        return nn.Sequential(*self.network(2).layers[:-1])
 
     def load(self, data: str | None = None) -> tuple["MiniImageNet", str]:
         """Return the problem with the images of a folder or zip in any layout, and its path.

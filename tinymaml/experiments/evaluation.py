@@ -55,7 +55,8 @@ def score_tasks(
         With a leading task axis. They are taken one after another, so that only one need be in
         memory.
     score : function
-        ``score(prediction, y)`` of raw arrays: one number per task.
+        ``score(prediction, y)`` of raw arrays: one number per task; or one for each of ``steps``,
+        (n_tasks, more), of a learner with a single prediction.
     steps : sequence of int
         Numbers of adaptation steps after which to score, rising. A learner that takes no steps
         scores the same after any number of them.
@@ -75,8 +76,9 @@ def score_tasks(
         with no_grad():
             said = predictions(learner, params, support, query.x, steps)
             scores = [score(raw(y), query.y) for y in said]
-        scores += scores[-1:] * (len(steps) - len(scores))  # of one that takes no steps
-        return np.stack([to_numpy(s) for s in scores], axis=1).astype(float)
+        scores = np.column_stack([to_numpy(s) for s in scores]).astype(float)
+        # one that takes no steps scores the same after any number of them
+        return scores[:, np.minimum(range(len(steps)), scores.shape[1] - 1)]
 
     parts = []
     for tasks in blocks:

@@ -1,5 +1,6 @@
 """An experiment: a method, a problem and a schedule, and what a run of it does with them."""
 
+import time
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,14 @@ from tqdm import tqdm
 
 from ..engine.backend import asarray
 from ..engine.compile import compile
+from ..engine.structure import map_leaves
+from ..engine.tensor import no_grad
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks, value_and_gradient
 from ..parallel.threads import Own
 from ..pictures import plots
 from ..tasks import Batch, Task
+from . import floors
 from .methods import Method
 from .problem import Problem
 from .schedule import Schedule
@@ -104,7 +108,9 @@ class Experiment:
     def training_tasks(self, step: int) -> Task:
         """Return the batch of tasks of a training step, from 1 on."""
         rng = self.schedule.rng("train", step)
-        return self.problem.tasks("train").sample(rng, self.schedule.meta_batch)
+        tasks = self.problem.tasks("train").sample(rng, self.schedule.meta_batch)
+        prepare = getattr(type(self.learner), "prepare", Learner.prepare)
+        return prepare(self.learner, tasks, rng, step)
 
     @cached_property
     def _programs(self):
@@ -120,7 +126,7 @@ class Experiment:
         The authors clip the gradient of a loss that is summed over the query and divided by K. Our
         loss is the mean over the query, and the limit is smaller by the same factor.
         """
-        tasks = Task(*[Batch(*map(asarray, batch)) for batch in tasks])
+        tasks = map_leaves(asarray, tasks)
         objective, chunk = self.learner.objective, self.problem.chunk
         compiled = None
         if self.learner.compiles and not eager:
@@ -129,6 +135,10 @@ class Experiment:
         if self.schedule.clip:
             limit = self.schedule.clip / self.problem.mean_scale
             gradient = {name: np.clip(g, -limit, limit) for name, g in gradient.items()}
+        if limit := self.schedule.clip_norm:
+            norm = np.sqrt(sum(np.sum(g * g) for g in gradient.values()))
+            share = limit / np.maximum(norm, limit)
+            gradient = {name: g * share for name, g in gradient.items()}
         return value, gradient
 
     def step(self, step: int, params: dict, state: dict, eager: bool = False) -> tuple:
@@ -152,21 +162,43 @@ class Experiment:
     def test(self, params: dict, n_tasks: int, progress: bool = False) -> dict:
         """Return the test results: a protocol sentence, curves, and rows for a report."""
         trials = list(self.method.trials(self.problem, params, self.schedule))
-        curves, rows = {}, []
+        below = list(floors.floors(trials, self.method, self.schedule))
+        curves, rows, few = {}, [], min(n_tasks, floors.TASKS)
         shown = {"desc": "test", "unit": "task", "leave": False, "disable": not progress}
-        with tqdm(total=n_tasks * len(trials), **shown) as bar:
-            for trial in trials:
-                curve = trial.score("test", self.schedule.rng("test"), n_tasks, bar)
+        with tqdm(total=n_tasks * len(trials) + few * len(below), **shown) as bar:
+            for trial in (*trials, *below):
+                n = few if trial.floor else n_tasks
+                curve = trial.score("test", self.schedule.rng("test"), n, bar)
                 rows += [_row(trial, curve, step) for step in trial.rows]
                 if trial.curve:
-                    curves[trial.problem.setting] = curve
+                    curves[trial.problem.curve_label] = curve
+        own = rows[: len(rows) - len(below)]
         return {
-            "protocol": self.method.protocol(self.problem, trials, rows, n_tasks, self.schedule),
+            "protocol": self.method.protocol(self.problem, trials, own, n_tasks, self.schedule),
             "metric": self.problem.metric,
+            "axis": self.problem.axis,
             "curves": curves,
             "paper": self.problem.paper_values(self.method) if curves else {},
             "rows": rows,
         }
+
+    def costs(self, params: dict) -> dict:
+        """Return the number of parameters, and the milliseconds to learn a new task.
+
+        They are from the support to the first prediction, of one task with one query example: the
+        least of five times.
+        """
+        trial = self.method.validation(self.problem, params, self.schedule)
+        (support, query), *_ = trial.problem.blocks("val", self.schedule.rng("val"), 1)
+        given = Batch(*map(asarray, support)), asarray(query.x[:, :1])
+        times = []
+        with no_grad():
+            for _ in range(5):
+                started = time.perf_counter()
+                trial.learner.predict(trial.params, *given).numpy()
+                times.append(time.perf_counter() - started)
+        size = sum(p.size for p in params.values())
+        return {"parameters": size, "task_ms": round(1000 * min(times), 2)}
 
     def figures(self, run, params: dict, results: dict) -> list[Path]:
         """Draw the run's figures, and return their paths."""
@@ -176,9 +208,11 @@ class Experiment:
             plots.save(drawn[-1], lambda axes: plots.learning_curve(rows, metric, ax=axes[0]))
         if curves := {k: c for k, c in results["curves"].items() if len(c["mean"]) > 1}:
             drawn.append(run / "adaptation.png")
-            draw = lambda axes: plots.adaptation_curve(curves, metric, results["paper"], ax=axes[0])
+            labels = metric, results["paper"], self.problem.axis
+            draw = lambda axes: plots.adaptation_curve(curves, *labels, ax=axes[0])
             plots.save(drawn[-1], draw)
-        return drawn + self.problem.figures(run, self.method, params, self.schedule.rng)
+        drawn += self.problem.figures(run, self.method, params, self.schedule.rng)
+        return drawn + self.method.figures(run, self.problem, params, self.schedule.rng)
 
 
 def _row(trial, curve, step):
@@ -186,4 +220,5 @@ def _row(trial, curve, step):
     at = list(trial.steps).index(step)
     row = {"data": trial.problem.data, "method": trial.method, "setting": trial.problem.setting}
     row |= {"steps": step, "batch_norm": trial.batch_norm}
+    row |= {"floor": trial.floor} if trial.floor else {}
     return row | {k: curve[k][at] for k in ("mean", "ci95", "diverged")} | {"tasks": curve["tasks"]}

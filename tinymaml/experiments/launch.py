@@ -132,7 +132,8 @@ def _resumed(run, name, settings):
                 "keeps its settings (only --steps may grow), so leave it out or start a new --out"
             )
     experiment = from_config(name, kept.config() | settings)
-    if kept.schedule.decay == "linear" and experiment.schedule.steps != kept.schedule.steps:
+    to_zero = kept.schedule.decay in ("linear", "cosine")
+    if to_zero and experiment.schedule.steps != kept.schedule.steps:
         raise UserError(
             f"--steps differs from the run's {kept.schedule.steps}, over which its learning rate "
             "falls to 0; leave it out"
@@ -199,6 +200,7 @@ def _test(name, experiment, run, reached, test_tasks):
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
         "training": training,
         "seconds": round(time.perf_counter() - started, 1),
+        **experiment.costs(reached.params),
         **_machine(),
     }
     once(_report, experiment, run, reached, results)

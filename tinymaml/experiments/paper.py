@@ -58,18 +58,35 @@ TABLES = {
 # What other papers print of systems that are not in the tables.
 ELSEWHERE = {
     # Snell et al. 2017, Tables 1 and 2: trained with 60 (Omniglot), 30 and 20 classes an episode.
-    # Nichol et al. 2018, Tables 1 and 2, with transductive batch norm.
+    # Nichol et al. 2018, Tables 1 and 2, with transductive batch norm. Raghu et al. 2020 (ANIL), Li
+    # et al. 2017 (Meta-SGD), Rajeswaran et al. 2019 (iMAML, by gradient descent), Antoniou et al.
+    # 2019 (MAML++), Ravi & Larochelle 2017 (matching nets). "MAML, tied
+    # head" is of a public reproduction, bkj/ezml.
     "Omniglot": _table("""
-        method   | 5-way 1-shot | 5-way 5-shot | 20-way 1-shot | 20-way 5-shot
-        ProtoNet | 98.8         | 99.7         | 96.0          | 98.9
-        Reptile  | 97.68        | 99.48        | 89.43         | 97.12
+        method          | 5-way 1-shot | 5-way 5-shot | 20-way 1-shot | 20-way 5-shot
+        ProtoNet        | 98.8         | 99.7         | 96.0          | 98.9
+        Reptile         | 97.68        | 99.48        | 89.43         | 97.12
+        ANIL            | -            | -            | 96.2 ± 0.5    | 98.0 ± 0.3
+        Meta-SGD        | 99.5         | 99.9         | 95.9          | 99.0
+        iMAML           | 99.16        | 99.67        | 94.46         | 98.69
+        MAML++          | 99.47        | 99.85        | 97.65         | 99.33
+        MAML, tied head | -            | -            | 95.3          | -
     """),
     "MiniImageNet": _table("""
-        method   | 5-way 1-shot | 5-way 5-shot
-        ProtoNet | 49.42 ± 0.78 | 68.20 ± 0.66
-        Reptile  | 49.97        | 65.99
+        method                | 5-way 1-shot | 5-way 5-shot
+        Matching nets, no FCE | 43.40 ± 0.78 | 51.09 ± 0.71
+        ProtoNet              | 49.42 ± 0.78 | 68.20 ± 0.66
+        Reptile               | 49.97        | 65.99
+        ANIL                  | 46.7 ± 0.4   | 61.5 ± 0.5
+        Meta-SGD              | 50.47 ± 1.87 | 64.03 ± 0.94
+        iMAML                 | 48.96 ± 1.84 | -
+        MAML++                | 52.15 ± 0.26 | 68.32 ± 0.44
     """),
 }
+
+# By how many images of the class came before, in per cent: MANN from Santoro et al. 2016, second
+# hand, who count the presentations of a class from 1.
+BY_VIEW = {"MANN": {0: 36.4, 1: 82.8, 2: 91.0, 3: 92.6, 4: 94.9, 9: 98.1}}
 
 # Returns after 0 to 3 updates, of 40 tasks. The rows of MAML on 2D navigation and on the half-
 # cheetah's direction are the paper's Tables 4 and 5; all others are computed from the result files
@@ -152,7 +169,7 @@ def value(
     Parameters
     ----------
     data : str
-        "Omniglot", "MiniImageNet", "sinusoid", or one of :data:`RETURNS`.
+        "Omniglot", "MiniImageNet", "sinusoid", or one of ``RETURNS``.
     method : str
         As in the rows of :data:`TABLES` and :data:`ELSEWHERE`.
     setting : str

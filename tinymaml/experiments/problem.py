@@ -30,6 +30,8 @@ class Trial(NamedTuple):
         Whose statistics batch norm takes.
     curve : bool
         Whether all scores are kept as a curve.
+    floor : str
+        Which of the floors it is, if any; see :mod:`~.floors`.
     """
 
     learner: Learner
@@ -40,14 +42,24 @@ class Trial(NamedTuple):
     rows: Sequence[int] = (0,)
     batch_norm: str | None = None
     curve: bool = False
+    floor: str = ""
 
     def score(self, split: str, rng: np.random.Generator, n_tasks: int, bar=None) -> dict:
         """Score the learner on tasks of a split, as :func:`~.evaluation.summarise` does."""
         problem = self.problem
         blocks = problem.blocks(split, rng, n_tasks)
+        if self.floor == "shuffled labels":
+            blocks = _shuffled(blocks, rng.spawn(1)[0])
         options = {"steps": self.steps, "chunk": problem.test_chunk, "bar": bar}
         scores = score_tasks(self.learner, self.params, blocks, problem.score, **options)
         return summarise(scores, problem.worst)
+
+
+def _shuffled(blocks, rng):
+    """Yield tasks with the labels of each support in another order."""
+    for tasks in blocks:
+        y = rng.permuted(tasks.support.y, axis=1)
+        yield tasks._replace(support=tasks.support._replace(y=y))
 
 
 class Problem:
@@ -61,9 +73,10 @@ class Problem:
 
     needs_data = False
     metric = ""
+    axis = "gradient steps"  # of the curves of a test
     suffix = ()  # of the method's name in tables
     without: tuple[str, ...] = ()  # settings of a method that have no meaning here
-    chunk: int | None = None  # tasks taken at once in training, all by default
+    chunk: int | None = 1000  # tasks taken at once in training, lest a large batch fill the memory
     test_chunk = 100  # and at test
     test_tasks = 600  # Finn et al. 2017, and the authors' code
     block = 100  # tasks of a test in memory at once; which tasks are drawn depends on it
@@ -73,6 +86,11 @@ class Problem:
     def __getstate__(self):
         """Return what another process needs, which makes the network anew."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def curve_label(self) -> str:
+        """What a curve of a test is of."""
+        return self.setting
 
     @property
     def flat_model(self):

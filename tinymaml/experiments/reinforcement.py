@@ -1,5 +1,6 @@
 """Reinforcement learning, Algorithm 3: its methods, its problems, and how they train and test."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -255,6 +256,19 @@ class Reinforcement(Experiment):
         found = self.returns(params, "val", self.schedule.validation_tasks, rates)
         return float(found[:, -1].mean()), 0
 
+    def costs(self, params):
+        """Return the number of parameters, and the milliseconds that a new task takes.
+
+        They are of acting, one update and acting again, the least of five times.
+        """
+        task, times = self.learner.environment.sample_tasks(self.schedule.rng("val"), 1), []
+        for _ in range(5):
+            started = time.perf_counter()
+            list(self.learner.path(params, task, self._rngs(11, 0), self.method.rates()[:1]))
+            times.append(time.perf_counter() - started)
+        size = sum(p.size for p in params.values())
+        return {"parameters": size, "task_ms": round(1000 * min(times), 2)}
+
     def test(self, params, n_tasks, progress=False):
         rates = self.method.rates()
         curve = summarise(self.returns(params, "test", n_tasks, rates))
@@ -275,6 +289,7 @@ class Reinforcement(Experiment):
                 + problem.simulator()
             ),
             "metric": problem.metric,
+            "axis": problem.axis,
             "curves": {problem.setting: curve},
             "paper": problem.paper_values(method),
             "rows": rows,

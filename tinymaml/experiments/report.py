@@ -34,6 +34,8 @@ WHAT = {"MSE": "Mean squared error", "return": "Return", "accuracy": "Accuracy i
 IDENTITY = ("data", "method", "setting", "steps", "batch_norm", "tasks")  # of a row
 SCORE = ("mean", "ci95", "diverged")  # of a row and, as lists, of a curve
 NEEDED = {"rows", "experiment", "settings", "seed", "trained_steps", "protocol", "metric", "curves"}
+#: Of the facts about a run, those that tell what a system costs
+COSTS = "parameters, training, time (h:min:s), peak memory, ms to learn a new task".split(", ")
 ABOUT = """Paper: Finn, Abbeel &amp; Levine 2017, Model-Agnostic Meta-Learning for Fast Adaptation
 of Deep Networks, as printed; ProtoNet and Reptile as their own papers print them, with other
 splits and numbers of test tasks. Ours: the runs at the end of this page, to which the numbers
@@ -224,6 +226,8 @@ def _page(entries, untested, out):
         blocks += _tables(data, entries)
         if data == "sinusoid":
             blocks += _all_sinusoids(entries, out)
+    for data in dict.fromkeys(entry.data for entry in entries if entry.data != "sinusoid"):
+        blocks += _all_systems([entry for entry in entries if entry.data == data], data, out)
     blocks += ["## Runs", *[block for entry in entries for block in _section(entry, out)]]
     return filter(None, blocks)
 
@@ -241,7 +245,11 @@ def _tables(data, entries):
             if row["data"] == data:
                 label, column = _label(row), paper.column(data, row["setting"], row["steps"])
                 labels.setdefault(row["method"], set()).add(label)
-                cells.setdefault((label, column), []).append((entry, i))
+                found = cells.setdefault((label, column), [])
+                means = [other.results["rows"][j]["mean"] for other, j in found]
+                # the floor of the pixels is the same beside every learner
+                if row.get("floor") != "pixels" or row["mean"] not in means:
+                    found.append((entry, i))
     more = {column for _, column in cells}.difference(theirs)
     more = sorted(more, key=lambda column: [int(n) for n in re.findall(r"\d+", column)])
     what = WHAT["MSE" if data == "sinusoid" else "return" if data in paper.RETURNS else "accuracy"]
@@ -295,8 +303,8 @@ def _cell(found):
         if of_the_paper and row["steps"] != paper.steps(row["data"], row["setting"]):
             names.append(f"after {row['steps']} step{'s' * (row['steps'] != 1)}")
         lines.append(f"{', '.join(names)}: " * bool(names) + f"[{entry.row_score(i)}](#{entry.id})")
-        # no network took part in what pixels alone say
-        lines[-1] += " †" * bool(entry.short and "raw pixels" not in row["method"])
+        untrained = "raw pixels" in row["method"] or row.get("floor") == "untrained"
+        lines[-1] += " †" * bool(entry.short and not untrained)
     return "<br>".join(lines) or "—"
 
 
@@ -314,7 +322,7 @@ def _section(entry, out):
         what = WHAT[entry.results["metric"]]
         scores = zip_longest(*map(entry.curve, curves), fillvalue="—")
         rows = [(str(steps), *row) for steps, row in enumerate(scores)]
-        head = ["gradient steps", *map(_text, curves)]
+        head = [entry.results.get("axis", "gradient steps"), *map(_text, curves)]
         blocks.append(_table(f"{what} on test tasks", head, rows))
     for run in entry.runs:
         for path in sorted(filter(Path.is_file, run["run"].path.glob("*.png"))):
@@ -332,14 +340,52 @@ def _facts(entry, run):
     return {
         "run": _text(run["name"]),
         "seed": str(run["seed"]),
+        "parameters": _known(run.get("parameters"), "{:,}"),
         "training": entry.short or f"{run['trained_steps']:,} iterations",
         "time (h:min:s)": _duration(run.get("train_seconds")),
-        "peak memory": _megabytes(training.get("peak_memory_mb")),
-        "peak memory of the test": _megabytes(run.get("peak_memory_mb")),
+        "peak memory": _known(training.get("peak_memory_mb"), "{:,.0f} MB"),
+        "ms to learn a new task": _known(run.get("task_ms"), "{:,.1f}"),
+        "peak memory of the test": _known(run.get("peak_memory_mb"), "{:,.0f} MB"),
         "cores": str(training.get("cores", "unknown")),
         "last validation in training": last,
         "versions": _text(", ".join(map(" ".join, versions))) or "unknown",
     }
+
+
+def _all_systems(entries, data, out):
+    """Say what each system costs, and draw their accuracy over the time of training together.
+
+    Of runs that differ in their seed only, the first stands for all.
+    """
+    if len(entries) < 2:
+        return []
+    panels, rows = {}, []  # by setting the curves by run
+    for entry in entries:
+        run, setting = entry.results["run"], entry.results["rows"][0]["setting"]
+        facts = _facts(entry, entry.results)
+        link = f"[{_text(entry.name)}](#{entry.id})"
+        rows.append([link, _text(shlex.join(_recipe(entry.results))), _text(setting)])
+        rows[-1] += [facts[fact] for fact in COSTS]
+        held_out = [r for r in run.read_metrics() if r["validation"] is not None]
+        if held_out:
+            curves = panels.setdefault(setting, {})
+            curves[entry.name] = [[r[key] for r in held_out] for key in ("seconds", "validation")]
+    head = ["run", "experiment", "validated on", *COSTS]
+    table = _table("Training, and learning a task", head, rows)
+    blocks = [f"## {_text(data)}: what each system costs", table]
+    panels = sorted(
+        panels.items(), key=lambda panel: [int(n) for n in re.findall(r"\d+", panel[0])]
+    )
+    if panels:
+
+        def draw(axes):
+            for ax, (setting, curves) in zip(axes, panels):
+                plots.time_curves(curves, setting, ax=ax)
+
+        path = out / f"{re.sub('[^a-z0-9]+', '-', data.lower())}-systems.png"
+        plots.save(path, draw, width=5 * len(panels), height=4.5, panels=(1, len(panels)))
+        blocks.append(_picture(path, f"{data}: accuracy over the time of training", out))
+    return blocks
 
 
 def _all_sinusoids(entries, out):
@@ -397,8 +443,8 @@ def _digits(data):
     return 2 if data in ("MiniImageNet", "sinusoid") else 1
 
 
-def _megabytes(memory):
-    return "unknown" if memory is None else f"{memory:,.0f} MB"
+def _known(value, form):
+    return "unknown" if value is None else form.format(value)
 
 
 def _duration(seconds):

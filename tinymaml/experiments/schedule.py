@@ -1,5 +1,6 @@
 """How long and how fast a training goes, and what a setting is."""
 
+import math
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,11 +43,12 @@ def check(settings, *names: str, least: float, most: float | None = None, what: 
             raise UserError(f"{flag(name)} is {value}; give {what}{limit}")
 
 
-def choose(settings, name: str, *known: str) -> None:
+def choose(settings, name: str, *known) -> None:
     """Raise UserError if the value of the named setting is not one of the known ones."""
     value = getattr(settings, name)
     if value not in known:
-        raise UserError(f"{flag(name)} is {value!r}; choose {', '.join(known[:-1])} or {known[-1]}")
+        *others, last = map(str, known)
+        raise UserError(f"{flag(name)} is {value!r}; choose {', '.join(others)} or {last}")
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,16 @@ class Schedule:
     Parameters
     ----------
     optimizer : {"adam", "sgd"}
-    decay : {"none", "linear", "halving"}
-        Of the learning rate: none, to 0 at the last step, or halved every 2,000 steps.
+    decay : {"none", "linear", "cosine", "halving"}
+        Of the learning rate: none, to 0 at the last step in a line or in half a wave of the
+        cosine, or halved every 2,000 steps.
     log_every, validate_every, checkpoint_every : int
         Steps between two rows of the metrics, two validations, two checkpoints. A validation is
         a part of a row.
     validation_tasks : int
         Tasks of a validation.
+    clip_norm : float
+        The most that the root of the sum of squares of the whole meta-gradient may be; 0: any.
     """
 
     steps: int = option(60_000, "meta-iterations")
@@ -70,12 +75,13 @@ class Schedule:
     meta_lr: float = option(1e-3, "learning rate of the meta-optimiser")
     meta_batch: int = option(32, "tasks per meta-iteration")
     clip: float = option(0.0, "clip limit of the meta-gradient, on the authors' scale; 0: none")
+    decay: str = option("none", "how the meta-rate falls: none, linear, cosine or halving")
     optimizer: str = "adam"
-    decay: str = "none"
     log_every: int = 20
     validate_every: int = 500
     checkpoint_every: int = 100
     validation_tasks: int = 200
+    clip_norm: float = 0.0
 
     def __post_init__(self):
         check(self, "steps", least=1, most=10**9, what="1 or more")
@@ -83,6 +89,7 @@ class Schedule:
         check(self, "meta_lr", least=ABOVE_0, what="a number above 0")
         check(self, "clip", least=0, what="a number above 0, or 0 for no clipping")
         check(self, "seed", least=0, what="0 or more", most=float("inf"))
+        choose(self, "decay", "none", "linear", "cosine", "halving")
 
     def rng(self, purpose: str, step: int = 0) -> np.random.Generator:
         """Return the random generator of a purpose.
@@ -100,9 +107,11 @@ class Schedule:
 
     def optimiser(self, step: int) -> Adam | SGD:
         """Return the optimiser of a step, from 1 on."""
+        done = (step - 1) / self.steps
         share = {
             "none": 1,
-            "linear": 1 - (step - 1) / self.steps,
+            "linear": 1 - done,
+            "cosine": 0.5 + 0.5 * math.cos(math.pi * done),
             "halving": 0.5 ** ((step - 1) // HALVING),
         }[self.decay]
         return {"adam": Adam, "sgd": SGD}[self.optimizer](self.meta_lr * share)

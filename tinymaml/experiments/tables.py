@@ -38,11 +38,14 @@ def table(problem: Problem, results: dict) -> str:
     results : dict
         As in ``results.json``.
     """
+    rows, below = ([r for r in results["rows"] if bool(r.get("floor")) == f] for f in (0, 1))
     if results["curves"]:
-        rows = list(zip(*_curves(problem, results)))
+        lines = aligned(list(zip(*_curves(problem, results))))
     else:
-        rows = [_row(problem, row) for row in results["rows"]]
-    lines = aligned(rows)
+        lines = aligned([_row(problem, row) for row in rows])
+    if below:
+        lines += ["", f"Floors, over {below[0]['tasks']} tasks:"]
+        lines += aligned([_row(problem, row) for row in below], left=1)
     lost = [row["diverged"] for row in results["rows"]]
     lost += [sum(curve["diverged"]) for curve in results["curves"].values()]
     if any(lost):
@@ -69,7 +72,7 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
 def _curves(problem, results) -> Iterator[list[str]]:
     last = max(len(curve["mean"]) for curve in results["curves"].values()) - 1
     steps = range(last + 1) if last <= 10 else [i for i in SHOWN if i < last] + [last]
-    yield ["steps", *map(str, steps)]
+    yield [problem.axis.removeprefix("gradient "), *map(str, steps)]
     for label, curve in results["curves"].items():
         scores = zip(*[curve[key] for key in ("mean", "ci95", "diverged")])
         column = [problem.result(*score) for score in scores]

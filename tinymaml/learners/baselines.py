@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..nn import Layer
-from .learner import Learner
+from ..nn import cosine_similarity
+from .learner import MetricLearner, by_class
 from .maml import MAML, per_task
 
 
@@ -35,28 +35,14 @@ class NoAdaptation(Pretrained):
 
 
 @dataclass(frozen=True)
-class NearestNeighbour(Learner):
+class NearestNeighbour(MetricLearner):
     """The label of the support example whose features are nearest by cosine.
 
     Ravi & Larochelle 2017, section 5. The score of class k is the largest
-    cos(f_theta(x), f_theta(x_i)) over its support examples x_i. It has no objective: ``body`` is
-    trained as a part of a classifier of all training classes.
-
-    Parameters
-    ----------
-    body : Layer
-        Images to features, (n, h, w, c) -> (n, d).
+    cos(f_theta(x), f_theta(x_i)) over its support examples x_i. It has no objective of its own:
+    ``body`` is trained as a part of a classifier of all training classes. Its parameters are those
+    of :class:`MetricLearner`.
     """
 
-    body: Layer
-
-    def init(self, rng):
-        return self.body.init(rng)
-
-    def predict(self, params, support, x):
-        known, new = (self.body(params, images) for images in (support.x, x))
-        known, new = (f / np.sqrt(np.sum(f * f, -1, keepdims=True) + 1e-12) for f in (known, new))
-        similarity = new @ known.swapaxes(-1, -2)  # (n_tasks, n, support)
-        classes = np.arange(int(support.y.max()) + 1, like=support.y)
-        members = support.y[..., None, :, None] == classes
-        return np.max(np.where(members, similarity[..., None], -2.0), axis=-2)
+    def scores(self, params, known, query, members):
+        return np.max(by_class(cosine_similarity(query, known), members), axis=-2)

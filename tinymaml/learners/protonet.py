@@ -13,22 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.ops import cross_entropy
 from ..engine.tensor import Tensor
-from ..nn import Layer
-from .learner import Array, Learner
+from .learner import Array, MetricLearner
 
 
 @dataclass(frozen=True)
-class ProtoNet(Learner):
+class ProtoNet(MetricLearner):
     """Prototypical networks as a learner: each query is nearest to the mean of its class.
 
-    Parameters
-    ----------
-    body : Layer
-        f_phi: images to vectors, (n, h, w, c) -> (n, d).
-    inductive : bool
-        Normalise the query too by the statistics of the support, and not by its own.
+    Its parameters are those of :class:`MetricLearner`; ``body`` is f_phi.
 
     Examples
     --------
@@ -40,28 +33,15 @@ class ProtoNet(Learner):
     array([[0, 1, 1]])
     """
 
-    body: Layer
-    inductive: bool = False
-
-    def init(self, rng):
-        return self.body.init(rng)
-
-    def objective(self, params, tasks):
-        logits = self.predict(params, tasks.support, tasks.query.x)
-        return cross_entropy(logits, tasks.query.y).mean()
-
-    def predict(self, params, support, x):
-        fixed = self.body.statistics(params, support.x) if self.inductive else {}
-        means = class_means(self.body(params, support.x), support.y)
-        query = self.body(params | fixed, x)
+    def scores(self, params, known, query, members):
+        means = class_means(known, members)
         # -d(q, c) = 2 q . c - |q|^2 - |c|^2
         products = query @ means.swapaxes(-1, -2)
         squares = [np.sum(a * a, axis=-1) for a in (query, means)]
         return 2 * products - squares[0][..., :, None] - squares[1][..., None, :]
 
 
-def class_means(features: Tensor, labels: Array) -> Tensor:
-    """Return the mean of the features of every class: (n, d), (n) -> (classes, d)."""
-    classes = np.arange(int(labels.max()) + 1, like=labels)
-    members = (labels[..., None, :] == classes[:, None]).astype(features.dtype)
-    return (members / members.sum(-1, keepdims=True)) @ features
+def class_means(features: Tensor, members: Array) -> Tensor:
+    """Return the mean of the features of every class: (n, d), (n, classes) -> (classes, d)."""
+    members = members.swapaxes(-1, -2).astype(features.dtype)
+    return (members / np.maximum(members.sum(-1, keepdims=True), 1)) @ features

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import ops
-from ..engine.ops.linalg import linear
+from ..engine.ops.linalg import einsum, linear
 from ..engine.ops.shape import reshape
 from ..engine.tensor import Tensor, raw, tensor
-from .weights import Initialiser, glorot_uniform
+from .weights import Initialiser, glorot_uniform, zeros
 
 Params = dict[str, Tensor]
 
@@ -69,8 +69,10 @@ class Linear(Layer):
     Parameters
     ----------
     inputs, outputs : int
-    weight_init : function
-        Of (rng, shape). The bias starts at 0.
+    weight_init, bias_init : function
+        Of (rng, shape).
+    bias : bool
+        Whether there is one.
 
     Examples
     --------
@@ -81,14 +83,23 @@ class Linear(Layer):
     (['weight', 'bias'], (5, 2))
     """
 
-    names = ("weight", "bias")
-
-    def __init__(self, inputs: int, outputs: int, weight_init: Initialiser = glorot_uniform):
-        self.inputs, self.outputs, self.weight_init = inputs, outputs, weight_init
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        weight_init: Initialiser = glorot_uniform,
+        bias_init: Initialiser = zeros,
+        bias: bool = True,
+    ):
+        self.inputs, self.outputs = inputs, outputs
+        self.weight_init, self.bias_init = weight_init, bias_init
+        self.names = ("weight", "bias") if bias else ("weight",)
 
     def draw(self, rng):
-        shape = (self.inputs, self.outputs)
-        return {"weight": self.weight_init(rng, shape), "bias": np.zeros(self.outputs)}
+        drawn = {"weight": self.weight_init(rng, (self.inputs, self.outputs))}
+        return drawn | (
+            {"bias": self.bias_init(rng, (self.outputs,))} if "bias" in self.names else {}
+        )
 
     def __call__(self, params, x):
         if x.ndim < 2 or x.shape[-1] != self.inputs:
@@ -96,7 +107,8 @@ class Linear(Layer):
                 f"Linear({self.inputs}, {self.outputs}) takes (..., n, {self.inputs}), "
                 f"but the input has shape {x.shape}"
             )
-        return linear(x, params["weight"], params["bias"])
+        weight = params["weight"]
+        return linear(x, weight, params["bias"]) if "bias" in self.names else x @ weight
 
 
 class Conv2d(Layer):
@@ -108,6 +120,8 @@ class Conv2d(Layer):
     kernel_size, stride : int
     padding : {"same", "valid"}
         As :func:`tinymaml.ops.conv2d`.
+    weight_init, bias_init : function
+        Of (rng, shape).
 
     Examples
     --------
@@ -120,17 +134,56 @@ class Conv2d(Layer):
     names = ("weight", "bias")
 
     def __init__(
-        self, channels: int, outputs: int, kernel_size: int, stride: int = 1, padding: str = "same"
+        self,
+        channels: int,
+        outputs: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: str = "same",
+        weight_init: Initialiser = glorot_uniform,
+        bias_init: Initialiser = zeros,
     ):
         self.channels, self.outputs, self.kernel_size = channels, outputs, kernel_size
         self.stride, self.padding = stride, padding
+        self.weight_init, self.bias_init = weight_init, bias_init
 
     def draw(self, rng):
         shape = (self.kernel_size, self.kernel_size, self.channels, self.outputs)
-        return {"weight": glorot_uniform(rng, shape), "bias": np.zeros(self.outputs)}
+        return {
+            "weight": self.weight_init(rng, shape),
+            "bias": self.bias_init(rng, (self.outputs,)),
+        }
 
     def __call__(self, params, x):
         return ops.conv2d(x, params["weight"], params["bias"], self.stride, self.padding)
+
+
+class ConvTranspose2d(Conv2d):
+    """The transpose of a convolution: ``(n,p,q,i),(k,l,o,i),(o)->(n,h,w,o)``.
+
+    Parameters
+    ----------
+    channels, outputs : int
+        i and o.
+    kernel_size, stride : int
+    padding : {"same", "valid"}
+        As :func:`tinymaml.ops.conv2d_transpose`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> layer = tm.nn.ConvTranspose2d(16, 8, 2, stride=2)
+    >>> layer(layer.init(np.random.default_rng(0)), np.zeros((5, 14, 14, 16))).shape
+    (5, 28, 28, 8)
+    """
+
+    def draw(self, rng):
+        shape = (self.kernel_size, self.kernel_size, self.outputs, self.channels)
+        return {"weight": glorot_uniform(rng, shape), "bias": np.zeros(self.outputs)}
+
+    def __call__(self, params, x):
+        how = self.stride, self.padding
+        return ops.conv2d_transpose(x, params["weight"], params["bias"], *how)
 
 
 class BatchNorm(Layer):
@@ -208,6 +261,33 @@ class SpatialMean(Layer):
         return x.mean(axis=(-3, -2))
 
 
+class Resize(Layer):
+    """Make images smaller, each pixel the mean of what it covers: ``(n,h,w,c)->(n,size,size,c)``.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> x = np.array([[0.0, 3.0, 6.0]] * 3)
+    >>> tm.nn.Resize(2)({}, x[None, :, :, None])[0, :, :, 0]
+    array([[1., 5.],
+           [1., 5.]])
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, params, x):
+        rows, columns = (self._shares(raw(x), n) for n in x.shape[-3:-1])
+        return einsum("ph,...hwc,qw->...pqc", rows, x, columns)  # the same for arrays and tensors
+
+    def _shares(self, x, n):
+        """Return by how much each of n pixels makes up each of the new ones: (size, n)."""
+        pixels = np.arange(n, like=x)
+        edges = np.arange(self.size + 1, like=x)[:, None] * (n / self.size)
+        shared = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+        return (np.maximum(shared, 0) * (self.size / n)).astype(x.dtype)
+
+
 class Flatten(Layer):
     """All features of an image in one axis: ``(n,h,w,c)->(n,h*w*c)``."""
 
@@ -215,11 +295,35 @@ class Flatten(Layer):
         return reshape(x, (*x.shape[:-3], math.prod(x.shape[-3:])))
 
 
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x)), elementwise."""
+
+    def __call__(self, params, x):
+        return ops.sigmoid(x)
+
+
 class ReLU(Layer):
     """max(x, 0), elementwise."""
 
     def __call__(self, params, x):
         return ops.relu(x)
+
+
+class ELU(Layer):
+    """x where x > 0 and exp(x) - 1 elsewhere, elementwise (Clevert et al. 2016)."""
+
+    def __call__(self, params, x):
+        return ops.elu(x)
+
+
+class Reshape(Layer):
+    """Vectors as images: ``(n,h*w*c)->(n,h,w,c)``."""
+
+    def __init__(self, *shape: int):
+        self.shape = shape
+
+    def __call__(self, params, x):
+        return reshape(x, (*x.shape[:-1], *self.shape))
 
 
 class Sequential(Layer):
@@ -294,6 +398,20 @@ class Sequential(Layer):
         return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
 
 
+class Residual(Sequential):
+    """x plus what layers one after another make of it (He et al. 2016).
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> tm.nn.Residual(tm.nn.ReLU())({}, np.array([-1.0, 2.0]))
+    array([-1.,  4.])
+    """
+
+    def __call__(self, params, x):
+        return x + super().__call__(params, x)
+
+
 def _own(params, layer, prefix):
     """Return the parameters of one layer, by the layer's own names."""
     own = {name: params[prefix + name] for name in layer.names}
@@ -301,3 +419,49 @@ def _own(params, layer, prefix):
         if prefix + name in params:
             own[name] = params[prefix + name]
     return own
+
+
+def cosine_similarity(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:
+    """The cosine between each vector of ``a`` and each of ``b``: ``(m,d),(n,d)->(m,n)``.
+
+    Parameters
+    ----------
+    a, b : Tensor or array
+        Vectors in the last axis.
+    eps : float
+        Added to every squared length: the similarity to a vector of zeros is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cosine_similarity(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, -2.0]])).round(6)
+    array([[ 0.6, -0.8]])
+    """
+    of_a, of_b = (np.sqrt(np.sum(np.square(v), axis=-1) + eps) for v in (a, b))
+    return a @ b.swapaxes(-1, -2) / (of_a[..., :, None] * of_b[..., None, :])
+
+
+def dropout(x: Tensor, rate: float, rng: np.random.Generator) -> Tensor:
+    """Zero each element with probability ``rate``, and divide the others by ``1 - rate``.
+
+    So the mean stays (Srivastava et al. 2014, in the form of today's libraries). At test, leave it
+    out.
+
+    Parameters
+    ----------
+    x : Tensor or array
+    rate : float
+        In [0, 1).
+    rng : numpy.random.Generator
+        Equal generators drop the same elements, on every backend.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dropout(np.ones(6), 0.5, np.random.default_rng(0))
+    array([2., 0., 0., 0., 2., 2.])
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: the rate is {rate}; give a number from 0 to below 1")
+    kept = np.where(rng.random(x.shape) < rate, 0, 1 / (1 - rate)).astype(x.dtype)
+    return x * np.asarray(kept, like=raw(x))

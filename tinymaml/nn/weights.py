@@ -25,9 +25,14 @@ def he_normal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     return rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape)
 
 
-def normal(std: float) -> Initialiser:
+def zeros(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Zero, as biases start."""
+    return np.zeros(shape)
+
+
+def normal(std: float, mean: float = 0.0) -> Initialiser:
     """Return an initialiser: normal of standard deviation ``std``."""
-    return lambda rng, shape: rng.normal(0, std, shape)
+    return lambda rng, shape: rng.normal(mean, std, shape)
 
 
 def truncated_normal(std: float) -> Initialiser:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from ..engine.tensor import thread
 from .threads import on_threads, quietly, single_threaded_blas
 
 
@@ -102,6 +103,11 @@ def map_chunks(function: Callable, chunks: Iterable) -> Iterator:
     [0, 1, 4, 9]
     """
     group = current()
+    if hasattr(thread.state.trace, "refuse"):
+        raise TypeError(
+            "a compiled function cannot share out chunks to threads or processes; compile the "
+            "gradient of one chunk"
+        )
     if group.size == 1:
         return on_threads(function, chunks)
     chunks = list(chunks)

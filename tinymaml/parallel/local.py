@@ -22,8 +22,6 @@ from ..errors import UserError
 from .group import Group
 
 SLOT = 1 << 40  # bytes from one slot of the shared memory to the next; only those written to exist
-#: What asks a program to end. The first process sees to it; the others end with the first.
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 FOLLOW = "import sys; sys.path[:] = {}; from tinymaml.parallel import local; local.follow{}"
 
 
@@ -92,9 +90,12 @@ def processes(size: int, function: Callable, arguments: tuple) -> Iterator[Local
 
 
 def _start(program, files):
-    """Start Python on a program, which keeps some open files and gets no requests to end."""
-    numbers = {getattr(signal, name) for name in SIGNALS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # a new process inherits that
+    """Start Python on a program, which keeps some open files and gets no requests to end.
+
+    Those are for the first process alone, with which the others end.
+    """
+    requests = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, requests)  # a new process inherits that
     try:
         command = [sys.executable, "-c", program]
         return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=files)

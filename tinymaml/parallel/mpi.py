@@ -39,12 +39,7 @@ class World(Group):
                 self.work(function, *arguments)
 
 
-_world = None
-
-
-def world() -> World | None:
-    """Return the processes that follow this one, if there are any."""
-    return _world
+world: World | None = None  # the processes that follow this one
 
 
 def everywhere(main: Callable[[], int]) -> int:
@@ -60,7 +55,7 @@ def everywhere(main: Callable[[], int]) -> int:
     int
         The exit code, in every process.
     """
-    global _world
+    global world
     ranks = [os.environ[name] for name in RANKS if name in os.environ]
     if not ranks:
         return main()
@@ -75,7 +70,7 @@ def everywhere(main: Callable[[], int]) -> int:
     try:
         if found.rank:
             return found.follow()
-        _world = found
+        world = found
         try:
             code = main()
         except SystemExit as stop:  # of the parser
@@ -95,16 +90,17 @@ def _connect():
             "mpiexec or srun started this, but mpi4py and an MPI for it are not installed; "
             "run pip install mpi4py mpich"
         ) from error
-    world = MPI.COMM_WORLD
-    told = next((int(os.environ[name]) for name in SIZES if name in os.environ), world.size)
-    if told != world.size:
+    all_of_them = MPI.COMM_WORLD
+    size = all_of_them.size
+    told = next((int(os.environ[name]) for name in SIZES if name in os.environ), size)
+    if told != size:
         raise UserError(
-            f"mpiexec started {told} processes, but mpi4py sees {world.size}: they are of two "
+            f"mpiexec started {told} processes, but mpi4py sees {size}: they are of two "
             "MPIs; take the mpiexec that lies beside Python, or build mpi4py for the other one"
         )
-    world.barrier()  # all hold the memory that MPICH shares, whose name would outlive a kill
+    all_of_them.barrier()  # all hold the memory that MPICH shares, whose name would outlive a kill
     with suppress(OSError):  # another one of this machine was first, or it is not Linux
         for line in Path("/proc/self/maps").read_text().splitlines():
             if "/dev/shm/mpich_shm" in line:
                 os.unlink(line.split(maxsplit=5)[5])
-    return World(world)
+    return World(all_of_them)

@@ -19,12 +19,12 @@ def together(function: Callable, *arguments: Any, processes: int = 1) -> Any:
     Parameters
     ----------
     function : function
-        Of a module, not one defined within another function. It calls
-        :func:`~.group.map_chunks`, all else is done in every process.
+        Of a module that other processes can import. What it hands to
+        :func:`~.group.map_chunks` is shared out; all else is done in every process.
     *arguments
         That can be pickled. Arrays among them can only be read.
     processes : int
-        See :func:`number`.
+        Of this machine. Under MPI it is those that MPI has started.
 
     Raises
     ------
@@ -33,8 +33,8 @@ def together(function: Callable, *arguments: Any, processes: int = 1) -> Any:
     UserError
         If one of them is killed.
     """
-    if world := mpi.world():
-        return world.lead(_work, get_backend(), function, arguments)
+    if mpi.world:
+        return mpi.world.lead(_work, get_backend(), function, arguments)
     if processes == 1:
         return function(*arguments)
     work = get_backend(), function, arguments
@@ -64,12 +64,12 @@ def number(asked: int | None, chunks: int) -> int:
     """
     able = hasattr(os, "pwrite") and get_backend() != "cupy"
     if asked is None:
-        return min(cores(), chunks) if able and not mpi.world() else 1
+        return min(cores(), chunks) if able and not mpi.world else 1
     if not 1 <= asked <= 1024:
         raise UserError(f"--processes is {asked}; give 1 to 1024")
-    if mpi.world() and asked > 1:
+    if mpi.world and asked > 1:
         raise UserError(
-            f"--processes is {asked}, but mpiexec has started {mpi.world().size}; leave it out"
+            f"--processes is {asked}, but mpiexec has started {mpi.world.size}; leave it out"
         )
     if asked > 1 and not able:
         raise UserError(

@@ -86,7 +86,7 @@ def graph_memory(outputs: Tensor | list | tuple | dict) -> GraphMemory:
     0 steps: 0.1 MB
     1 steps: 0.4 MB
     2 steps: 0.7 MB
-    3 steps: 0.9 MB
+    3 steps: 1.0 MB
     """
     tensors = leaves(outputs)
     for t in tensors:

@@ -68,7 +68,11 @@ def learning_curve(rows: list[dict], metric: str, ax: Axes = None) -> Axes:
 
 
 def adaptation_curve(
-    summaries: dict, metric: str, paper: dict | None = None, ax: Axes = None
+    summaries: dict,
+    metric: str,
+    paper: dict | None = None,
+    axis: str = "gradient steps",
+    ax: Axes = None,
 ) -> Axes:
     """Draw a metric on test tasks over gradient steps, with its 95 % interval.
 
@@ -80,6 +84,8 @@ def adaptation_curve(
     metric : str
     paper : dict of str to dict, optional
         By the label of a curve, the paper's values by the number of steps, as ``paper`` there.
+    axis : str
+        What is counted along the curve.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
@@ -91,10 +97,10 @@ def adaptation_curve(
         ax.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
     for label, values in (paper or {}).items():
         if values:
-            label = f"Finn et al. 2017, {label}"
+            label = f"paper, {label}"
             points = [(int(step), value) for step, value in values.items()]  # JSON's keys are texts
             ax.plot(*zip(*points), "x", color="black", ms=8, mew=2, label=label, zorder=5)
-    ax.set(xlabel="gradient steps at test", ylabel=metric)
+    ax.set(xlabel=f"{axis} at test", ylabel=metric)
     if metric not in ("accuracy", "return"):
         ax.set_ylim(0, None)
     ax.legend(frameon=False)
@@ -169,6 +175,29 @@ def paths(walks: dict, goal: np.ndarray, ax: Axes = None) -> Axes:
             label = None
     ax.plot(*goal, "*", color=RED, ms=14, label="goal", zorder=5)
     ax.set(xlabel="x", ylabel="y", aspect="equal")
+
+
+def time_curves(curves: dict, title: str, ax: Axes = None) -> Axes:
+    """Draw the accuracy of several systems on validation tasks over the time of their trainings.
+
+    Parameters
+    ----------
+    curves : dict of str to (list, list)
+        By the name of a system, seconds and accuracies.
+    title : str
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    colours, styles = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "black"), ("o-", "s--", "^:")
+    for i, (name, (seconds, accuracies)) in enumerate(curves.items()):
+        look = {"color": colours[i % len(colours)], "ms": 3, "lw": 1.2, "label": name}
+        minutes = np.array(seconds) / 60
+        ax.plot(minutes, accuracies, styles[i // len(colours) % len(styles)], **look)
+    ax.set(title=title, xlabel="minutes of training", ylabel="validation accuracy", xscale="log")
+    ax.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.legend(frameon=False, fontsize=8)
     return ax
 
 
@@ -178,7 +207,12 @@ def shared_legend(axes: list) -> None:
     axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
 
 
-def contact_sheet(tasks: Task, titles: list[str] | None = None, ax: Axes = None) -> Axes:
+def contact_sheet(
+    tasks: Task,
+    titles: list[str] | None = None,
+    captions: tuple[str, str] = ("support", "query"),
+    ax: Axes = None,
+) -> Axes:
     """Draw the images of classification tasks, one task below the other.
 
     A row for each class with its label before it: support images left, query images right.
@@ -190,6 +224,8 @@ def contact_sheet(tasks: Task, titles: list[str] | None = None, ax: Axes = None)
         and y (tasks, n) with as many examples of each class.
     titles : list of str, optional
         Of each task.
+    captions : pair of str
+        Of the images left and right.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
@@ -202,7 +238,7 @@ def contact_sheet(tasks: Task, titles: list[str] | None = None, ax: Axes = None)
     width = right + query.shape[2]
     for task in range(n_tasks):
         top = task * (n_way + 1.2)
-        for images, left, caption in ((support, 0, "support"), (query, right, "query")):
+        for images, left, caption in zip((support, query), (0, right), captions):
             rows = images[task].swapaxes(1, 2)
             rows = rows.reshape(n_way * rows.shape[1], -1, rows.shape[-1])
             edges = (left, left + images.shape[2], top + n_way, top)

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from ..engine.structure import map_leaves
+
 
 class Batch(NamedTuple):
     """Inputs and targets of one task, or of many with a leading task axis.
@@ -55,4 +57,28 @@ class Task(NamedTuple):
         >>> Task(batch, batch).part(0, 5).support.x.shape
         (5, 10, 1)
         """
-        return Task(*[Batch(*[array[start:stop] for array in batch]) for batch in self])
+        return map_leaves(lambda array: array[start:stop], self)
+
+
+class Prepared(NamedTuple):
+    """Tasks with what else an objective takes of a training step, such as random numbers.
+
+    Attributes
+    ----------
+    support, query : Batch
+    extra : dict of str to array
+        Each with a leading task axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = Batch(np.zeros((25, 10, 1)), np.zeros((25, 10, 1)))
+    >>> Prepared(batch, batch, {"noise": np.zeros((25, 3))}).part(0, 5).extra["noise"].shape
+    (5, 3)
+    """
+
+    support: Batch
+    query: Batch
+    extra: dict[str, Any]
+
+    part = Task.part

@@ -52,20 +52,22 @@ class Omniglot(NamedTuple):
     names: list
 
 
-def load(data: str | Path | None = None, resize: str = "nearest") -> Omniglot:
+def load(data: str | Path | None = None, resize: str = "nearest", size: int = SIZE) -> Omniglot:
     """Read Omniglot from upstream's two zips or their unpacked folders.
 
-    Characters are sorted, background before evaluation, and so are drawings. A file of 25 MB for
-    each `resize` keeps the result for the next time, in the folder that the environment variable
-    ``TINYMAML_CACHE`` names, or else in ``~/.cache/tinymaml``.
+    Characters are sorted, background before evaluation, and so are drawings. A file (of 25 MB at 28
+    pixels) for each `resize` and `size` keeps the result for the next time, in the folder that the
+    environment variable ``TINYMAML_CACHE`` names, or else in ``~/.cache/tinymaml``.
 
     Parameters
     ----------
     data : str or path, optional
         See `find`.
     resize : {"nearest", "lanczos"}
-        From 105x105 to 28x28: the pixel under each centre, so that ink is 0 or 255, as in
+        From 105x105 to ``size``: the pixel under each centre, so that ink is 0 or 255, as in
         Finn et al.'s code; or Lanczos' window, which gives greys of 0 to 255.
+    size : int
+        Height and width of the images.
 
     Returns
     -------
@@ -94,32 +96,32 @@ def load(data: str | Path | None = None, resize: str = "nearest") -> Omniglot:
     key = repr([(str(path.resolve()), path.stat().st_mtime_ns) for path in paths])
     # NumPy and zipfile raise many kinds of errors for damaged bytes; all mean to begin anew.
     with contextlib.suppress(Exception):
-        if _cache(resize).is_file():  # reading a pipe may never end
-            with np.load(_cache(resize), allow_pickle=False) as kept:
+        if _cache(resize, size).is_file():  # reading a pipe may never end
+            with np.load(_cache(resize, size), allow_pickle=False) as kept:
                 if str(kept["key"]) == key:
                     return Omniglot(kept["images"], kept["names"].tolist())
-    small = {name: _shrink(ink, RESIZE[resize]) for name, ink in drawings(home)}
+    small = {name: _shrink(ink, RESIZE[resize], size) for name, ink in drawings(home)}
     names, images = list(small), np.stack(list(small.values()))[..., None]
     # A second reading costs seconds: no reason to fail where nothing can be written.
     with contextlib.suppress(OSError, UserError, RuntimeError):  # as where there is no home
-        make_folder(_cache(resize).parent)
-        with replacing(_cache(resize)) as file:
+        make_folder(_cache(resize, size).parent)
+        with replacing(_cache(resize, size)) as file:
             np.savez(file, key=key, images=images, names=names)
     return Omniglot(images, names)
 
 
-def _cache(resize):
+def _cache(resize, size=SIZE):
     folder = Path(os.environ.get("TINYMAML_CACHE") or "~/.cache/tinymaml").expanduser()
-    return folder / f"omniglot-28x28-{resize}.npz"
+    return folder / f"omniglot-{size}x{size}-{resize}.npz"
 
 
-def _shrink(ink, method):
-    """Resize (20, 105, 105) bool to (20, 28, 28) uint8."""
+def _shrink(ink, method, size=SIZE):
+    """Resize (20, 105, 105) bool to (20, size, size) uint8."""
     pixels = np.where(ink, 0, 255).astype(np.uint8)
     for _ in range(2):  # as Pillow does: along x and then along y; here for all drawings at once
         rows = Image.fromarray(pixels.reshape(-1, SIDE))
-        rows = np.asarray(rows.resize((SIZE, rows.height), method))
-        pixels = rows.reshape(len(ink), -1, SIZE).swapaxes(1, 2)
+        rows = np.asarray(rows.resize((size, rows.height), method))
+        pixels = rows.reshape(len(ink), -1, size).swapaxes(1, 2)
     return 255 - pixels
 
 

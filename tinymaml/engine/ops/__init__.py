@@ -1,13 +1,15 @@
 """The derivative table, and Tensor's operators and methods, which are its rows."""
 
+import operator
+
 import numpy as np
 
 from ..numpy_rules import numpy_functions
 from ..tensor import Tensor
 from . import assembly, decompositions, elementwise, linalg, reduction, shape, statistics, ufuncs
 from .conv import mean_pool2d
-from .elementwise import gelu, relu, sigmoid, softplus
-from .fast.conv import conv2d, max_pool2d
+from .elementwise import elu, gelu, relu, sigmoid, softplus
+from .fast.conv import conv2d, conv2d_transpose, max_pool2d
 from .fast.norm import batch_norm
 from .loss import cross_entropy, descend, mse
 from .reduction import log_softmax, logsumexp, softmax, sum_to
@@ -33,6 +35,10 @@ def _in_place(name):
         )
 
     return refuse
+
+
+def _of_array(name):
+    return lambda self, *args, **kwargs: getattr(self.numpy(), name)(*args, **kwargs)
 
 
 _symbols = "add sub mul truediv floordiv mod divmod pow matmul and or xor"
@@ -72,6 +78,11 @@ Tensor.real = property(ufuncs.real, doc="The tensor itself.")
 Tensor.imag = property(ufuncs.imag, doc="Zeros.")
 Tensor.nbytes = property(lambda self: self.data.nbytes, doc="Bytes that the values take.")
 Tensor.itemsize = property(lambda self: self.data.itemsize, doc="Bytes of one element.")
+for _name in "tobytes tofile dump dumps".split():
+    setattr(Tensor, _name, _of_array(_name))
+for _name in "flags strides device".split():
+    setattr(Tensor, _name, property(operator.attrgetter(f"data.{_name}"), doc="As of the array."))
+Tensor.flat = property(lambda self: shape.ravel(self), doc="The tensor with one axis.")
 Tensor.T = property(shape.transpose, doc="The tensor with its axes reversed.")
 Tensor.mT = property(linalg.mT, doc="The tensor with its last two axes exchanged.")
 
@@ -79,10 +90,12 @@ __all__ = [
     "assembly",
     "batch_norm",
     "conv2d",
+    "conv2d_transpose",
     "cross_entropy",
     "decompositions",
     "descend",
     "elementwise",
+    "elu",
     "gelu",
     "linalg",
     "log_softmax",

@@ -6,7 +6,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from ..backend import to_numpy
 from ..numpy_rules import implements, numpy_functions
 from ..op import as_arrays
-from ..tensor import raw
+from ..tensor import Tensor, raw
 from .elementwise import where
 from .shape import (
     _moved,
@@ -19,6 +19,7 @@ from .shape import (
     expand_dims,
     getitem,
     moveaxis,
+    pad_widths,
     ravel,
     reshape,
     same_dtype,
@@ -30,6 +31,7 @@ from .shape import (
     take_along_axis,
     zeros_like,
 )
+from .shape import pad as shape_pad
 
 #: These choose elements by a condition or an index, and those that follow by shape alone.
 delete, resize, rollaxis = map(_moving, "delete resize rollaxis".split())
@@ -154,6 +156,44 @@ def block(arrays):
     return join(arrays, ndim - depth)
 
 
+_STATISTICS = {"maximum": np.max, "minimum": np.min, "mean": np.mean, "median": np.median}
+
+
+def pad(x, pad_width, mode="constant", **options):
+    """Pad by any of NumPy's modes; constants and ends are differentiated too."""
+    constants = options.get("constant_values", 0)
+    if (mode == "constant" and isinstance(constants, (int, float))) or (
+        mode not in ("constant", "linear_ramp", *_STATISTICS)
+    ):
+        return shape_pad(x, pad_width, mode, **options)
+    values = options.get("end_values", constants)
+    if type(values) is not Tensor:
+        values = np.asarray(values, like=raw(x))
+    values = broadcast_to(astype(values, x.dtype), (x.ndim, 2))
+    lengths = options.get("stat_length")
+    lengths = np.broadcast_to(np.asarray(0 if lengths is None else lengths), (x.ndim, 2)).tolist()
+    for axis, widths in enumerate(pad_widths(x, pad_width)):
+        x = _pad_axis(x, axis, widths, mode, values[axis], lengths[axis])
+    return x
+
+
+def _pad_axis(x, axis, widths, mode, values, lengths):
+    """Pad one axis on both sides, by a value, by a ramp to it, or by a statistic of some length."""
+    sides, length = [], x.shape[axis]
+    for first, width, value, n in zip((True, False), widths, values, lengths):
+        n = 1 if mode == "linear_ramp" else min(n or length, length)
+        part = x[(slice(None),) * axis + (slice(n) if first else slice(length - n, None),)]
+        if mode in _STATISTICS:
+            value = _STATISTICS[mode](part, axis=axis, keepdims=True)
+        elif mode == "linear_ramp":
+            share = np.arange(width).reshape(-1, *[1] * (x.ndim - axis - 1)) / (width or 1)
+            share = np.asarray(share if first else share[::-1], x.dtype, like=raw(x))
+            value = value + (part - value) * share
+        value = value if hasattr(value, "dtype") else np.asarray(value, like=raw(x))
+        sides.append(broadcast_to(value, (*x.shape[:axis], width, *x.shape[axis + 1 :])))
+    return concatenate([sides[0], x, sides[1]], axis, dtype=x.dtype)
+
+
 def unstack(x, *, axis=0):
     """The slices along an axis, as a tuple."""
     return tuple(moveaxis(x, axis, 0))
@@ -206,7 +246,7 @@ def apply_over_axes(func, a, axes):
 
 implements(np, delete, resize, rollaxis, compress, extract, trim_zeros, insert, choose, piecewise)
 implements(np, append, column_stack, dstack, block, hsplit, broadcast_arrays, meshgrid, diagflat)
-implements(np, apply_along_axis, apply_over_axes, unstack)
+implements(np, apply_along_axis, apply_over_axes, unstack, pad)
 numpy_functions |= {
     np.vsplit: lambda x, sections: split(x, sections, 0),
     np.dsplit: lambda x, sections: split(x, sections, 2),

@@ -54,8 +54,9 @@ def arguments(x, weight, bias, stride, padding):
 
 
 def three_ops(conv2d, input_grad, weight_grad, name):
-    """Return the three ops of a convolution, closed under differentiation, from their forwards.
+    """Return two of the three ops of a convolution, closed under differentiation.
 
+    They are the convolution and its input gradient, which is also the transposed convolution.
     ``how`` is in all three: the sizes of image and kernel, stride and padding.
     """
     conv = op(
@@ -80,7 +81,7 @@ def three_ops(conv2d, input_grad, weight_grad, name):
         lambda g, x, **how: conv(x, g, None, **how),
         name=f"{name}_weight_grad",
     )
-    return conv
+    return conv, of_input
 
 
 def out_size(image, kernel, stride, padding):
@@ -121,7 +122,7 @@ def _weight_grad(x, h, image, kernel, stride, padding):
     return np.einsum("...npqckl,...npqo->...klco", _patches(x, kernel, stride, padding), h)
 
 
-_conv = three_ops(_conv2d, _input_grad, _weight_grad, "conv2d_plain")
+_conv, _ = three_ops(_conv2d, _input_grad, _weight_grad, "conv2d_plain")
 
 
 def conv2d(x, weight, bias=None, stride=1, padding="same"):

@@ -157,6 +157,12 @@ def _relu(x):
 
 
 relu = op(_relu, "x", lambda g, y: keep(g, y))
+elu = op(
+    lambda x: np.maximum(x, np.expm1(np.minimum(x, 0))),
+    "x",
+    lambda g, y: g * (minimum(y, 0) + 1),  # e^x = y + 1 left of 0 (Clevert et al. 2016, alpha = 1)
+    name="elu",
+)
 softplus = op(lambda x: np.logaddexp(x, 0), "x", lambda g, x: g * sigmoid(x), name="softplus")
 
 # Not differentiable: the result is a tensor that requires no gradient.

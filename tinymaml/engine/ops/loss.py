@@ -13,18 +13,23 @@ from .shape import broadcast_to, reshape
 
 
 def _one_hot(labels, classes):
-    """Labels (..., n) as rows (..., n, classes) of zeros and a one."""
+    """Labels (..., n) as rows (..., n, classes) of False and a True."""
     return labels[..., None] == np.arange(classes, like=labels)
+
+
+def check_range(name, labels, classes, what):
+    """Say of labels on the host that they are not from 0 to classes - 1."""
+    if isinstance(labels, np.ndarray) and labels.size:  # a GPU would have to wait for the answer
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(
+                f"{name}: labels reach from {labels.min()} to {labels.max()}, "
+                f"but {classes} {what} need 0 to {classes - 1}"
+            )
 
 
 def _cross_entropy_forward(logits, labels):
     classes = logits.shape[-1]
-    if isinstance(labels, np.ndarray) and labels.size:  # a GPU would have to wait for the answer
-        if labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(
-                f"cross_entropy: labels reach from {labels.min()} to {labels.max()}, "
-                f"but {classes} logits need 0 to {classes - 1}"
-            )
+    check_range("cross_entropy", labels, classes, "logits")
     # the largest is taken off first of all, lest small differences cancel
     logits = logits - logits.max(-1, keepdims=True)
     picked = np.take_along_axis(logits, labels[..., None], -1)[..., 0]

@@ -84,9 +84,13 @@ def _extremum_vjp(g, y, x, axis):
     return where(ties, share, 0)
 
 
-sum = _reduction(
-    "sum", lambda g, x_like, axis: broadcast_to(_spread(g, x_like, axis), x_like.shape)
-)
+def _sum(x, axis=None, *, keepdims=False):
+    if isinstance(x, np.ndarray):  # what x.sum() calls in the end
+        return np.add.reduce(x, axis=axis, keepdims=keepdims)
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
+sum = op(_sum, "x", lambda g, x_like, axis: broadcast_to(_spread(g, x_like, axis), x_like.shape))
 mean = _reduction("mean", _mean_vjp)
 prod = _reduction("prod", _prod_vjp)
 max = _reduction("max", _extremum_vjp)

@@ -33,6 +33,8 @@ def _broadcast_forward(x, *, shape):
     return y
 
 
+_broadcast_forward.plain = np.broadcast_to  # what a program says, which makes the view but once
+
 # The engine sums a cotangent down to the shape of the argument, which is this op's derivative.
 _broadcast_to = op(_broadcast_forward, "x", lambda g: g, name="broadcast_to")
 _astype = op(lambda x, dtype: x.astype(dtype), "x", lambda g: g, name="astype")
@@ -155,10 +157,12 @@ def reshape(x, *shape, order="C"):
     if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)):
         shape = shape[0]
     shape = tuple(shape)
+    if order in ("A", "K") and raw(x).flags.forc:
+        order = "F" if raw(x).flags.fnc else "C"
     if order == "F":
         return transpose(reshape(transpose(x), shape[::-1]))
     if order != "C":
-        raise ValueError(f"a tensor is read in order 'C' or 'F', given {order!r}")
+        raise ValueError(f"this tensor is read in order 'C' or 'F', given {order!r}")
     return x if shape == x.shape else _reshape(x, shape=shape)
 
 
@@ -330,18 +334,22 @@ def trace(x, offset=0, axis1=0, axis2=1):
     return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 
 
-def pad(x, pad_width, mode="constant", constant_values=0, reflect_type="even"):
-    """Pad with a constant number, or with elements taken from the array."""
+def pad_widths(x, pad_width):
+    """Return NumPy's ``pad_width`` as a pair for each axis."""
     if isinstance(pad_width, dict):
         pad_width = [pad_width.get(i, pad_width.get(i - x.ndim, 0)) for i in range(x.ndim)]
         pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
-    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    return np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+
+
+def pad(x, pad_width, mode="constant", constant_values=0, reflect_type="even"):
+    """Pad with a constant number, or with elements taken from the array."""
+    widths = pad_widths(x, pad_width)
     if mode in ("edge", "reflect", "symmetric", "wrap") and reflect_type == "even":
         return _moved(x, np.pad, widths, mode)
-    if mode != "constant" or not isinstance(constant_values, (int, float)):
+    if mode != "constant":
         raise TypeError(
-            "np.pad on a tensor pads with one constant number or in the modes edge, reflect, "
-            f"symmetric, wrap; given mode={mode!r}, constant_values={constant_values!r}"
+            f"np.pad on a tensor does not take mode={mode!r} with reflect_type={reflect_type!r}"
         )
     return _pad(x, widths=tuple(map(tuple, widths)), value=constant_values)
 
@@ -359,10 +367,13 @@ def take_along_axis(x, indices, axis=-1):
     return _take_along_axis(x, _kept(indices), axis=axis)
 
 
-def take(x, indices, axis=None):
+def take(x, indices, axis=None, mode="raise"):
     """Take elements along an axis, of the flattened array by default."""
     if axis is None:
         x, axis = ravel(x), 0
+    if mode != "raise":
+        last, indices = x.shape[axis] - 1, np.asarray(raw(indices), like=raw(x))
+        indices = np.clip(indices, 0, last) if mode == "clip" else indices % (last + 1)
     return getitem(x, (*[slice(None)] * normalize_axis_index(axis, x.ndim), indices))
 
 

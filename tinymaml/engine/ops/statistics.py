@@ -94,6 +94,8 @@ def median(a, axis=None, overwrite_input=False, keepdims=False):
 def _without_nan(function, empty=None):
     def without_nan(a, axis=None, dtype=None, *, keepdims=False, **options):
         there = ~np.isnan(a)
+        if empty is None and "where" in options:
+            there = there & options.pop("where")
         options |= {} if dtype is None else {"dtype": dtype}
         if empty is None:
             return function(a, axis=axis, keepdims=keepdims, where=there, **options)
@@ -105,6 +107,7 @@ def _without_nan(function, empty=None):
 
 def _quantile_without_nan(function):
     def without_nan(a, *q, axis=None, overwrite_input=False, keepdims=False, **options):
+        options = {name: value for name, value in options.items() if value is not None}
         x = _last(a, axis)
         rows = reshape(x, (-1, x.shape[-1]))
         parts = [function(row[~np.isnan(row)], *q, **options) for row in rows]
@@ -311,7 +314,7 @@ def polyder(p, m=1):
 
 def polyint(p, m=1, k=0):
     """Antiderivative of a polynomial, ``m`` times, with constants ``k``."""
-    constants = np.broadcast_to(np.atleast_1d(k), (m,))
+    constants = np.broadcast_to(np.atleast_1d(0 if k is None else k), (m,))
     for constant in constants:
         powers = np.arange(len(p), 0, -1, like=raw(p))
         p = np.concatenate([p / powers, np.asarray([constant], powers.dtype, like=raw(p))])

@@ -10,6 +10,7 @@ from ...backend import array_module
 from ...op import op
 from ..conv import arguments, out_size, three_ops
 from ..elementwise import _keep
+from ..shape import reshape, same_dtype
 from .blocks import blocks, task_axis
 
 #: Bytes of patches laid out at once: within a core's share of the cache, yet large matrices.
@@ -149,7 +150,9 @@ def _weight_grad_forward(x, g, image, kernel, stride, padding, out=None):
     return y.reshape(*lead, *kernel, c, o)
 
 
-_conv2d = three_ops(_conv2d_forward, _input_grad_forward, _weight_grad_forward, "conv2d")
+_conv2d, _transpose = three_ops(
+    _conv2d_forward, _input_grad_forward, _weight_grad_forward, "conv2d"
+)
 
 
 def conv2d(x, weight, bias=None, stride: int = 1, padding: str = "same"):
@@ -179,6 +182,49 @@ def conv2d(x, weight, bias=None, stride: int = 1, padding: str = "same"):
     """
     arrays, options = arguments(x, weight, bias, stride, padding)
     return _conv2d(*arrays, **options)
+
+
+def conv2d_transpose(x, weight, bias=None, stride: int = 1, padding: str = "same"):
+    """Apply the transpose of a convolution, which enlarges images ``stride`` times.
+
+    ``(n,p,q,i),(k,l,o,i),(o)->(n,h,w,o)``, broadcast over all leading axes. Every pixel of x puts
+    its multiple of the weight into the result. It is the op that gives conv2d's input gradient.
+
+    Parameters
+    ----------
+    x : Tensor or array, shape (..., n, p, q, i)
+    weight : Tensor or array, shape (..., k, l, o, i)
+        That of the convolution from o to i channels of which this is the transpose.
+    bias : Tensor or array, shape (..., o), optional
+    stride : int
+    padding : {"same", "valid"}
+        That of the convolution. "same": the result is stride * p high; "valid":
+        stride * (p - 1) + k.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit; the sentence names them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv2d_transpose(np.ones((1, 4, 4, 3)), np.ones((2, 2, 8, 3)), stride=2).shape
+    (1, 8, 8, 8)
+    """
+    if x.ndim < 4 or weight.ndim < 4 or x.shape[-1] != weight.shape[-1]:
+        raise ValueError(
+            f"conv2d_transpose takes images (..., n, p, q, i) and a weight (..., k, l, o, i), "
+            f"but was given shapes {x.shape} and {weight.shape}"
+        )
+    (k, l, o, _), sides = weight.shape[-4:], x.shape[-3:-1]
+    image = [
+        stride * n if padding == "same" else stride * (n - 1) + m for n, m in zip(sides, (k, l))
+    ]
+    result = np.broadcast_to(np.float32(0), (1, *image, o))  # its shape is all that is asked for
+    _, options = arguments(result, weight, None, stride, padding)
+    y = _transpose(*same_dtype(x, weight), **options)
+    return y if bias is None else y + reshape(bias, (*bias.shape[:-1], 1, 1, 1, o))
 
 
 def _windows(x, size):
