@@ -14,6 +14,7 @@ extras = {
     "images": ["h5py>=3.8", "pyarrow>=15"],
     "mpi": ["mpi4py>=4.1", "mpich>=4.3; platform_system != 'Windows'"],
     "report": ["markdown>=3.4"],
+    "rl": ["gymnasium[mujoco]>=1.0"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.5",

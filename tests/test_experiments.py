@@ -303,6 +303,9 @@ def data(tmp_path_factory):
 
 
 SMALL = {
+    "navigation": ("--steps", 1, "--meta-batch", 2, "--rollouts", 2),
+    "cheetah": ("--steps", 1, "--meta-batch", 2, "--rollouts", 2),
+    "ant": ("--steps", 1, "--meta-batch", 2, "--rollouts", 2),
     "sinusoid": ("--steps", 100),
     "omniglot": ("--steps", 1, "--meta-batch", 2),
     "omniglot-protonet": ("--steps", 1, "--train-way", 10),
@@ -317,9 +320,11 @@ SMALL = {
 def test_every_experiment_starts_by_its_name(name, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TINYMAML_CACHE", str(data / "cache"))
     kind = name.split("-")[0]
+    if kind in ("cheetah", "ant"):
+        pytest.importorskip("mujoco")
     options = [*map(str, SMALL.get(name, SMALL[kind])), "--out", str(tmp_path / "run")]
     options += ["--test-tasks", "4"]
-    if kind != "sinusoid":
+    if kind in ("omniglot", "miniimagenet"):
         options += ["--data", str(data / kind.replace("miniimagenet", "photographs"))]
     assert cli.main(["train", name, *options]) == 0
     results = Run(tmp_path / "run").read_json("results.json")

@@ -17,6 +17,7 @@ ROOMS = (
     "tasks",
     "parallel",
     "learners",
+    "rl",
     "checks",
     "pictures",
     "experiments",

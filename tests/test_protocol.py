@@ -19,6 +19,7 @@ from tinymaml.experiments import (
     MiniImageNet,
     Omniglot,
     OmniglotMLP,
+    Reinforcement,
     Schedule,
     Sinusoids,
     classification,
@@ -79,6 +80,15 @@ NUMBERS = """
     miniimagenet-5shot-meta-lstm    5    5     -     8     8       1     50000      15      -
     miniimagenet-matching           5    1     -     -     -       1     75000      15     -
     miniimagenet-pretrained         5    -     -     -     15      4     30000      -       -
+    navigation                      -    -     0.1   1     3       20    500        -       False
+    navigation-first-order          -    -     0.1   1     3       20    500        -       True
+    navigation-pretrained           -    -     0.1   0     3       20    500        -       False
+    navigation-oracle               -    -     -     -     -       20    500        -       -
+    navigation-random               -    -     0.1   1     3       20    1          -       False
+    cheetah-direction               -    -     0.1   1     3       40    800        -       False
+    cheetah-velocity                -    -     0.1   1     3       40    800        -       False
+    ant-direction                   -    -     0.1   1     3       40    800        -       False
+    ant-velocity                    -    -     0.1   1     3       40    800        -       False
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
 RATES_OF = {
@@ -98,6 +108,13 @@ def test_the_presets_are_the_papers(name, numbers):
     schedule = preset.schedule
     if name == "omniglot-reptile":
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
+    elif isinstance(preset, Reinforcement):
+        rollouts, bound = (40 if name == "ant-direction" else 20), 0.01
+        bound = 0.02 if name == "cheetah-direction" else bound
+        assert (preset.method.rollouts, preset.method.max_kl) == (rollouts, bound)
+        assert preset.method.update == ("none" if name == "navigation-random" else "trpo")
+        tested = 40 if name == "ant-direction" or "navigation" in name else 20
+        assert (preset.problem.test_rollouts, preset.problem.test_tasks) == (tested, 40)
     else:
         decay = DECAYS.get(name, "none")
         rate = RATES_OF.get(name, 1e-3)

@@ -1,6 +1,6 @@
 """tinymaml: Model-Agnostic Meta-Learning from scratch on NumPy and CuPy."""
 
-from . import learners, nn, optim, tasks
+from . import learners, nn, optim, rl, tasks
 from .checks.gradients import compare, gradcheck, gradgradcheck
 from .checks.meta_gradient import check_meta_gradient
 from .engine import func, ops
@@ -38,6 +38,7 @@ __all__ = [
     "op",
     "ops",
     "optim",
+    "rl",
     "set_backend",
     "tasks",
     "tensor",

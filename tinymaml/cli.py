@@ -99,7 +99,8 @@ def _parser():
         options.add_argument(
             "--eager", action="store_true", help="do not compile the step; the numbers are the same"
         )
-        _add_shared(options, "--test-tasks", preset.problem.needs_data)
+        tasks = min(launch.TEST_TASKS, preset.problem.test_tasks)
+        _add_shared(options, "--test-tasks", tasks, preset.problem.needs_data)
         if hasattr(preset.problem, "download"):
             options.add_argument(
                 "--download", action="store_true", help="download the images to --data first"
@@ -112,7 +113,7 @@ def _parser():
             evaluation.add_argument(
                 flag(name), type=int, metavar="INT", help=f"{field.metadata['help']} (the run's)"
             )
-    _add_shared(evaluation, "--tasks", True)
+    _add_shared(evaluation, "--tasks", None, True)
     evaluation.set_defaults(run=_evaluate)
 
     report = commands.add_parser("report", help="write the paper's tables with runs beside them")
@@ -148,14 +149,14 @@ def _add_option(parser, field, default):
         )
 
 
-def _add_shared(parser, tasks, data):
+def _add_shared(parser, tasks, number, data):
     parser.add_argument(
         tasks,
         dest="test_tasks",
         type=int,
-        default=launch.TEST_TASKS,
+        default=number,
         metavar="INT",
-        help=f"tasks of the test ({launch.TEST_TASKS})",
+        help=f"tasks of the test ({number or 'as the training'})",
     )
     parser.add_argument(
         "--processes",

@@ -9,6 +9,7 @@ from .experiment import OF_THE_TEST, Experiment
 from .methods import GROUPS, Method
 from .presets import EXPERIMENTS, from_config
 from .problem import Problem
+from .reinforcement import Navigation, PolicyMAML, Reinforcement
 from .runs import Run
 from .schedule import Schedule, flag
 from .sinusoid import Sinusoids
@@ -20,9 +21,12 @@ __all__ = [
     "Experiment",
     "Method",
     "MiniImageNet",
+    "Navigation",
     "Omniglot",
     "OmniglotMLP",
+    "PolicyMAML",
     "Problem",
+    "Reinforcement",
     "Run",
     "Schedule",
     "Sinusoids",

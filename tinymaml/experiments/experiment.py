@@ -85,7 +85,7 @@ class Experiment:
             changed.append(replace(part, **own))
         if settings:
             raise TypeError(f"{next(iter(settings))!r} is not a setting of this experiment")
-        return Experiment(*changed)
+        return type(self)(*changed)
 
     def load(self, data: str | None = None) -> tuple["Experiment", str]:
         """Return the experiment with the images of a folder, and the folder's path."""
@@ -95,6 +95,10 @@ class Experiment:
     def init(self) -> dict:
         """Return the initial parameters."""
         return self.learner.init(self.schedule.rng("weights"))
+
+    def optimizer_state(self, params: dict) -> dict:
+        """Return the state of the meta-optimiser before the first step."""
+        return self.schedule.optimiser(1).init(params)
 
     @property
     def chunks(self) -> int:
@@ -136,6 +140,18 @@ class Experiment:
             share = limit / np.maximum(norm, limit)
             gradient = {name: g * share for name, g in gradient.items()}
         return value, gradient
+
+    def step(self, step: int, params: dict, state: dict, eager: bool = False) -> tuple:
+        """Do a meta-iteration: draw tasks, and move theta down the gradient of the objective.
+
+        Returns the new parameters, the new state of the optimiser, and the objective before.
+        """
+        value, gradient = self.gradient(params, self.training_tasks(step), eager)
+        return *self.schedule.optimiser(step).update(params, gradient, state), float(value)
+
+    def progress(self, losses: list, rate: float) -> str:
+        """Return what a progress bar says of the last steps' mean losses; rate is in steps/s."""
+        return f"meta-loss {losses[0]:.3f}"
 
     def validate(self, params: dict) -> tuple[float, int]:
         """Return the mean score on validation tasks, always the same, and how many diverged."""

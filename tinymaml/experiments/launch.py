@@ -12,12 +12,13 @@ from ..parallel.group import current, once
 from ..parallel.start import number, together
 from ..version import __version__
 from .presets import from_config
+from .problem import Problem
 from .runs import Run
 from .schedule import flag
 from .tables import table
 from .training import train
 
-TEST_TASKS = 600  # Finn et al. 2017, and the authors' code
+TEST_TASKS = Problem.test_tasks
 
 
 def train_run(
@@ -85,7 +86,7 @@ def evaluate_run(
     settings: dict,
     *,
     data: str | None = None,
-    test_tasks: int = TEST_TASKS,
+    test_tasks: int | None = None,
     processes: int | None = 1,
 ) -> None:
     """Test a trained run anew, in place of the test before.
@@ -98,14 +99,15 @@ def evaluate_run(
         Of the test, where they differ from the run's: see :data:`tinymaml.experiments.OF_THE_TEST`.
     data : str, optional
         Folder of the images, the run's own by default.
-    test_tasks : int
-        At least 2, for an interval.
+    test_tasks : int, optional
+        At least 2, for an interval; by default as many as the problem's.
     processes : int, optional
         As of :func:`train_run`.
     """
-    _check_interval("--tasks", test_tasks)
+    _check_interval("--tasks", TEST_TASKS if test_tasks is None else test_tasks)
     run = Run(folder)
     name, experiment = _experiment(run)
+    test_tasks = test_tasks or min(TEST_TASKS, experiment.problem.test_tasks)
     if unknown := settings.keys() - experiment.options():
         raise UserError(f"{flag(unknown.pop())} has no meaning for {name}; leave it out")
     experiment = experiment.replace(**settings)

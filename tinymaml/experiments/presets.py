@@ -6,6 +6,16 @@ from ..errors import UserError
 from . import methods
 from .classification import AllClasses, MiniImageNet, Omniglot, OmniglotMLP
 from .experiment import Experiment
+from .reinforcement import (
+    AntDirection,
+    AntVelocity,
+    CheetahDirection,
+    CheetahVelocity,
+    Navigation,
+    PolicyMAML,
+    PolicyOracle,
+    Reinforcement,
+)
 from .schedule import Schedule
 from .sinusoid import InformedSinusoids, Sinusoids
 from .streams import OmniglotStreams
@@ -152,6 +162,33 @@ EXPERIMENTS = {
         AllClasses(),
         replace(_PHOTOGRAPHS, steps=30_000, clip=0.0, log_every=20, checkpoint_every=100),
     ),
+}
+# Finn et al. 2017, A.2, with the authors' code for what the paper leaves open.
+_PLANE = Reinforcement(
+    PolicyMAML(),
+    Navigation(),
+    Schedule(
+        steps=500,
+        meta_batch=20,
+        meta_lr=1e-2,
+        log_every=1,
+        validate_every=25,
+        checkpoint_every=5,
+        validation_tasks=40,
+    ),
+)
+_ROBOT = replace(_PLANE.schedule, steps=800, meta_batch=40)
+EXPERIMENTS |= {
+    "navigation": _PLANE,
+    "navigation-first-order": _PLANE.replace(first_order=True),
+    "navigation-pretrained": _PLANE.replace(inner_steps=0),
+    "navigation-oracle": replace(_PLANE, method=PolicyOracle()),
+    "navigation-random": _PLANE.replace(update="none", steps=1),
+    # the authors' result is of iteration 100 with this bound
+    "cheetah-direction": Reinforcement(PolicyMAML(max_kl=0.02), CheetahDirection(), _ROBOT),
+    "cheetah-velocity": Reinforcement(PolicyMAML(), CheetahVelocity(), _ROBOT),
+    "ant-direction": Reinforcement(PolicyMAML(rollouts=40), AntDirection(), _ROBOT),
+    "ant-velocity": Reinforcement(PolicyMAML(), AntVelocity(), _ROBOT),
 }
 # Settings in runs of earlier versions that their experiment did not depend on
 _WITHOUT_EFFECT = {"first_order", "inner_lr", "inner_steps", "k_shot", "n_query", "clip"}

@@ -78,6 +78,7 @@ class Problem:
     without: tuple[str, ...] = ()  # settings of a method that have no meaning here
     chunk: int | None = 1000  # tasks taken at once in training, lest a large batch fill the memory
     test_chunk = 100  # and at test
+    test_tasks = 600  # Finn et al. 2017, and the authors' code
     block = 100  # tasks of a test in memory at once; which tasks are drawn depends on it
     worst = float("inf")  # a score above it, or one that is not a number, counts as diverged
     mean_scale = 1.0  # the authors' summed loss in units of our mean loss

@@ -30,6 +30,7 @@ TITLES = {
     "MiniImageNet": "MiniImageNet (Table 1)",
     "sinusoid": "Sinusoid (Table 2)",
 }
+WHAT = {"MSE": "Mean squared error", "return": "Return", "accuracy": "Accuracy in per cent"}
 IDENTITY = ("data", "method", "setting", "steps", "batch_norm", "tasks")  # of a row
 SCORE = ("mean", "ci95", "diverged")  # of a row and, as lists, of a curve
 NEEDED = {"rows", "experiment", "settings", "seed", "trained_steps", "protocol", "metric", "curves"}
@@ -184,6 +185,8 @@ class Entry:
         """Return a number with as many digits as the paper prints of these data."""
         if self.results["metric"] == "accuracy":
             return f"{100 * value:.{_digits(self.data)}f}"
+        if self.results["metric"] == "return":
+            return f"{value:.1f}"
         return f"{value:.{3 if abs(like or value) < 0.1 else 2}f}"
 
     def score(self, means, halves, diverged):
@@ -249,7 +252,7 @@ def _tables(data, entries):
                     found.append((entry, i))
     more = {column for _, column in cells}.difference(theirs)
     more = sorted(more, key=lambda column: [int(n) for n in re.findall(r"\d+", column)])
-    what = "Mean squared error" if data == "sinusoid" else "Accuracy in per cent"
+    what = WHAT["MSE" if data == "sinusoid" else "return" if data in paper.RETURNS else "accuracy"]
     blocks = [f"## {_text(TITLES.get(data, data))}"]
     if not printed:
         blocks.append("The paper's numbers are of other data, and cannot be compared with these.")
@@ -316,7 +319,7 @@ def _section(entry, out):
         _table("How it was made", facts[0], [one.values() for one in facts]),
     ]
     if curves := entry.results["curves"]:
-        what = "Mean squared error" if entry.results["metric"] == "MSE" else "Accuracy in per cent"
+        what = WHAT[entry.results["metric"]]
         scores = zip_longest(*map(entry.curve, curves), fillvalue="—")
         rows = [(str(steps), *row) for steps, row in enumerate(scores)]
         head = [entry.results.get("axis", "gradient steps"), *map(_text, curves)]

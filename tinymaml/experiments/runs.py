@@ -35,8 +35,8 @@ class Checkpoint(NamedTuple):
     params : dict of str to Tensor
     optimizer : dict
         State of the optimiser: numbers, and dicts of arrays named as the parameters.
-    losses : list of float
-        Meta-losses since the last row of the metrics.
+    losses : list
+        Meta-losses since the last row of the metrics, each a number or a list that begins with it.
     settings : dict
         What the training depends on; checkpoints of earlier versions do not say it.
     """
@@ -44,7 +44,7 @@ class Checkpoint(NamedTuple):
     step: int
     params: dict[str, Tensor]
     optimizer: dict[str, Any]
-    losses: list[float]
+    losses: list
     settings: dict[str, Any] | None = None
 
 

@@ -51,7 +51,7 @@ def train(
     schedule, group = experiment.schedule, current()
     keep_freed_memory()
     params = experiment.init()
-    now = Checkpoint(0, params, schedule.optimiser(1).init(params), [], experiment.recipe())
+    now = Checkpoint(0, params, experiment.optimizer_state(params), [], experiment.recipe())
     if resume:
         now = once(run.load, params, now.optimizer, now.settings)
     rows = once(run.read_metrics, now.step)
@@ -65,14 +65,22 @@ def train(
         once(_save, run, now, rows)
         # a request to stop may reach some of the processes only
         while now.step < schedule.steps and not any(group.gather(stop.is_set())):
-            now = meta_step(experiment, now, eager)
-            if not np.isfinite(now.losses[-1]):
+            try:
+                now = meta_step(experiment, now, eager)
+            except FloatingPointError as error:
+                raise UserError(
+                    f"{error} in iteration {now.step + 1}: the training diverged; the last good "
+                    f"checkpoint is kept in {run.path}; lower --inner-lr or --meta-lr"
+                ) from error
+            if not np.isfinite(now.losses[-1]).all():
                 once(run.write_metrics, rows)  # what led there is worth a look
                 raise once(_diverged, "meta-loss is", now.step, run)
             if now.step % schedule.log_every == 0:
-                row = _row(experiment, now, time.perf_counter() - started)
+                losses = _means(now.losses)
+                row = _row(experiment, now, losses[0], time.perf_counter() - started)
                 now, rows = now._replace(losses=[]), [*rows, row]
-                bar.set_postfix_str(f"meta-loss {row['meta_loss']:.3f}", refresh=False)
+                told = experiment.progress(losses, bar.format_dict["rate"] or 0)
+                bar.set_postfix_str(told, refresh=False)
                 if row["validation"] is not None and group.rank == 0:
                     bar.write(_sentence(row, experiment))
             if now.step % schedule.checkpoint_every == 0:
@@ -99,10 +107,8 @@ def meta_step(experiment: Experiment, now: Checkpoint, eager: bool = False) -> C
         One step further.
     """
     step = now.step + 1
-    value, gradient = experiment.gradient(now.params, experiment.training_tasks(step), eager)
-    optimizer = experiment.schedule.optimiser(step)
-    params, state = optimizer.update(now.params, gradient, now.optimizer)
-    return Checkpoint(step, params, state, [*now.losses, float(value)], now.settings)
+    params, state, value = experiment.step(step, now.params, now.optimizer, eager)
+    return Checkpoint(step, params, state, [*now.losses, value], now.settings)
 
 
 def _save(run, now, rows):
@@ -113,7 +119,13 @@ def _save(run, now, rows):
     run.save(now)
 
 
-def _row(experiment, now, seconds):
+def _means(losses):
+    """Return the means of the losses of some steps, each a number or a list of them."""
+    rows = [value if isinstance(value, list) else [value] for value in losses]
+    return [sum(column) / len(column) for column in zip(*rows)]
+
+
+def _row(experiment, now, meta_loss, seconds):
     """Return a row of the metrics, with a validation where one is due."""
     validation = diverged = None
     if now.step % experiment.schedule.validate_every == 0:
@@ -121,7 +133,7 @@ def _row(experiment, now, seconds):
     return {
         "step": now.step,
         "seconds": round(seconds, 2),
-        "meta_loss": sum(now.losses) / len(now.losses),
+        "meta_loss": meta_loss,
         "validation": validation,
         "diverged": diverged,
     }

@@ -47,7 +47,9 @@ def learning_curve(rows: list[dict], metric: str, ax: Axes = None) -> Axes:
         smooth = np.convolve(loss, np.ones(window) / window, "valid")
         middle = steps[window // 2 :][: len(smooth)]
         ax.plot(middle, smooth, color=BLUE, lw=2, label="its running mean")
-    ax.set(xlabel="meta-iteration", ylabel="meta-loss", ylim=(0, None))
+    ax.set(xlabel="meta-iteration", ylabel="meta-loss")
+    if metric != "return":
+        ax.set_ylim(0, None)
     held_out = [(row["step"], row["validation"]) for row in rows if row["validation"] is not None]
     handles = [*ax.lines]
     if held_out:
@@ -99,7 +101,7 @@ def adaptation_curve(
             points = [(int(step), value) for step, value in values.items()]  # JSON's keys are texts
             ax.plot(*zip(*points), "x", color="black", ms=8, mew=2, label=label, zorder=5)
     ax.set(xlabel=f"{axis} at test", ylabel=metric)
-    if metric != "accuracy":
+    if metric not in ("accuracy", "return"):
         ax.set_ylim(0, None)
     ax.legend(frameon=False)
     return ax
@@ -150,6 +152,29 @@ def method_curves(curves: dict, title: str, metric: str, ax: Axes = None) -> Axe
     ax.set(title=title, xlabel="gradient steps at test", ylabel=metric, ylim=(0, None))
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
+
+
+def paths(walks: dict, goal: np.ndarray, ax: Axes = None) -> Axes:
+    """Draw ways through the plane before and after adaptation, as Figure 4 of Finn et al. 2017.
+
+    Parameters
+    ----------
+    walks : dict of int to pair of arrays
+        By the number of updates, positions (rollouts, steps, 2), and 1 where they count
+        (rollouts, steps).
+    goal : array, shape (2,)
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    styles = ((SKY, ":"), (ORANGE, "--"), (BLUE, "-"), (GREEN, "-."))
+    for (updates, (positions, alive)), (colour, style) in zip(walks.items(), styles):
+        label = "before" if updates == 0 else f"after {updates} update{'s' * (updates > 1)}"
+        for way, counts in zip(positions[:5], alive):
+            way = way[counts > 0]
+            ax.plot(*way.T, style, color=colour, lw=1, alpha=0.8, label=label)
+            label = None
+    ax.plot(*goal, "*", color=RED, ms=14, label="goal", zorder=5)
+    ax.set(xlabel="x", ylabel="y", aspect="equal")
 
 
 def time_curves(curves: dict, title: str, ax: Axes = None) -> Axes:
