@@ -123,3 +123,9 @@ def test_first_order_takes_the_inner_gradient_as_constant():
     direct = tm.grad(loss(moved, *tasks.query).mean(), moved)
     for name, g in first.items():
         np.testing.assert_allclose(g.numpy(), direct[name].numpy().sum(0), rtol=1e-12, atol=1e-14)
+
+
+def test_a_shared_matrix_is_broadcast_as_numpy_broadcasts_it():
+    x, w = np.ones((1, 5, 4)), np.broadcast_to(np.arange(12.0).reshape(4, 3), (3, 4, 3))
+    assert (tm.tensor(x) @ tm.tensor(w)).shape == (3, 5, 3)
+    np.testing.assert_array_equal((tm.tensor(x) @ tm.tensor(w)).numpy(), x @ w)

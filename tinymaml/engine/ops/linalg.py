@@ -22,7 +22,8 @@ def _matmul_forward(a, b, *, at=False, bt=False):
     # a column times a row: NumPy multiplies twice as fast as its BLAS
     one = a.shape[-2 if at else -1] == b.shape[-1 if bt else -2] == 1
     # a matrix that all tasks share: one large product in place of many small ones
-    shared = a.ndim > 2 and a.size and a.shape[-2] > 1 and b.ndim <= a.ndim
+    shared = a.ndim > 2 and a.size and a.shape[-2] > 1
+    shared = shared and (b.ndim == 2 or b.shape[:-2] == a.shape[:-2])
     shared = shared and not (at or one or any(b.strides[:-2]))
     a = a.swapaxes(-1, -2) if at else a
     b = b.swapaxes(-1, -2) if bt else b
