@@ -11,7 +11,7 @@ from tinymaml.engine.backend import asarray
 from tinymaml.parallel import local
 from tinymaml.parallel.chunks import gradient_by_chunks, value_and_gradient
 from tinymaml.parallel.group import current
-from tinymaml.parallel.threads import single_threaded_blas
+from tinymaml.parallel.threads import Own, single_threaded_blas
 
 from .workloads import META_LR, Contender, cores
 
@@ -72,7 +72,8 @@ def _parts(workload, dtype, eager):
     optimizer = tm.optim.Adam(META_LR)
     now = start, optimizer.init(start)
     of_chunk = value_and_gradient(learner.objective)
-    program = of_chunk if eager else tm.compile(of_chunk)
+    programs = Own(lambda: tm.compile(of_chunk))
+    program = of_chunk if eager else lambda *chunk: programs.own(*chunk)
 
     def meta_gradient(params, of_chunk=program):
         return gradient_by_chunks(learner.objective, params, tasks, workload.chunk, of_chunk)[1]

@@ -41,7 +41,9 @@ def test_every_op_of_the_table_has_a_sample():
             for sample in samples:
                 with np.errstate(invalid="ignore"):
                     sample.call(wrap)
-        reached = {op for op, args, *_ in thread.state.trace if any(type(a) is Tensor for a in args)}
+        reached = {
+            op for op, args, *_ in thread.state.trace if any(type(a) is Tensor for a in args)
+        }
     finally:
         thread.state.trace = None
     assert [name for name, op in TABLE.items() if op not in reached] == []

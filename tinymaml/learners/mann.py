@@ -133,7 +133,7 @@ class MANN(Learner):
         params : dict of str to Tensor
         x : array, shape (n, t, *example)
         known : integer array, shape (n, t)
-            The label of the step before, -1 for none: :func:`tinymaml.tasks.streams.late`.
+            The label of the step before, -1 for none: ``late``.
 
         Returns
         -------

@@ -88,7 +88,7 @@ def memories(q: Array, known: Array, slots: int) -> Iterator[Memory]:
     ----------
     q : array, shape (n, t, d)
     known : integer array, shape (n, t)
-        The label of the step before, :func:`tinymaml.tasks.streams.late`.
+        The label of the step before, ``late``.
     slots : int
     """
     steps = known.shape[1]

@@ -75,7 +75,7 @@ class Streams:
         -------
         Task
             As query the stream, x float32 (n_tasks, n_way * views, h, w, c) and y its labels; as
-            support what is seen at each step: the same x, and y of the step before, :func:`late`.
+            support what is seen at each step: the same x, and y of the step before, ``late``.
         """
         x, y = (np.concatenate(parts, 1) for parts in zip(*self.episodes.sample(rng, n_tasks)))
         order = rng.random(y.shape) + (earlier_views(y) if self.rounds else 0)
