@@ -8,6 +8,7 @@ import pytest
 
 import tinymaml as tm
 from tinymaml import func, rl
+from tinymaml.engine.tensor import raw
 from tinymaml.errors import UserError
 from tinymaml.rl import surrogates
 from tinymaml.rl.advantages import advantages, discounted_sums, gae
@@ -546,3 +547,18 @@ def test_dot_is_over_all_parts():
         dot({"a": np.ones((2, 2)), "b": np.ones(1)}, {"a": np.full((2, 2), 2.0), "b": np.ones(1)})
         == 9
     )
+
+
+def test_the_products_of_trpo_are_taken_where_the_divergence_is_least():
+    learner = rl.MAML(rl.GaussianPolicy(2, 2, (3,)), rl.Navigation2D, 0.5, rollouts=8, few=2)
+    theta = learner.policy.init(np.random.default_rng(0))
+    goals = rl.Navigation2D.sample_tasks(np.random.default_rng(1), 2)
+    (chunk,) = learner.experience(theta, goals, lambda *key: np.random.default_rng(key))
+    theta, support, few = map(in_float64, (theta, chunk.support, chunk.few))
+    assert len(few.x[0]) < len(chunk.query.x[0])
+    value = lambda theta: learner.loss(surrogates.divergence, theta, support, few)
+    assert abs(value(theta).item()) < 1e-6  # the policies are those that sampled
+    for seed in range(5):
+        v = vector_of(theta, seed)
+        product = learner.kl_product(theta, support, few, v)
+        assert sum((v[name] * raw(product[name])).sum() for name in v) > 0

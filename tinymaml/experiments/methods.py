@@ -108,6 +108,8 @@ class MAML(Method):
         name = self.name if self.inner_steps else "Pretrained"
         tied, first_order = self.head == "tied", self.first_order and self.inner_steps
         words = ["tied head"] * tied + ["first order"] * bool(first_order)
+        words += ["learned rates"] * (self.learned_lr and not tied)
+        words += ["multi-step loss"] * self.multi_step
         return ", ".join([name, *problem.suffix, *words])
 
 

@@ -59,7 +59,8 @@ class PolicyMAML(Method):
             return "Random"
         if not self.inner_steps:
             return "Oracle" if self.informed else "Pretrained"
-        return ", ".join(["MAML", *["first order"] * self.first_order])
+        words = ["first order"] * self.first_order + ["PPO"] * (self.update == "ppo")
+        return ", ".join(["MAML", *words, *[self.surrogate] * (self.surrogate != "reinforce")])
 
     def meta_update(self, meta_lr: float) -> Callable | None:
         """Return what moves theta."""

@@ -46,15 +46,15 @@ class Experience(NamedTuple):
         D_i: before each update.
     query : Batch
         D'_i: after the last one.
-    few : tuple
-        Support and query of a few of the rollouts.
+    few : Batch
+        A few of the rollouts of D'_i.
     returns : array, shape (tasks, updates + 1)
         Of each task in the mean, before and after each update.
     """
 
     support: tuple[Batch, ...]
     query: Batch
-    few: tuple[tuple[Batch, ...], Batch]
+    few: Batch
     returns: Array
 
 
@@ -149,9 +149,10 @@ class MAML:
             own = lambda i, update: rngs(start + i, update)
             found = list(self.path(theta, tasks[start:stop], own, [self.lr] * self.steps))
             *support, query = map(surrogates.batch, found)
-            *few, last = [surrogates.batch(f, rollouts=self.few) for f in found]
+            # of the query alone: the policies that sampled it are adapted by all of the support
+            few = surrogates.batch(found[-1], rollouts=self.few)
             returns = np.stack([f.returns for f in found], axis=1)
-            return Experience(tuple(support), query, (tuple(few), last), returns)
+            return Experience(tuple(support), query, few, returns)
 
         count = -(-len(tasks) // self.chunk)
         edges = pairwise([len(tasks) * i // count for i in range(count + 1)])

@@ -75,7 +75,7 @@ class TRPO:
     def __call__(self, learner, theta: Params, chunks: list, state: dict) -> tuple[Params, dict]:
         """Return theta after one update by the experience of a batch of tasks, and the state."""
         whole = [(c.support, c.query) for c in chunks]
-        few = [c.few for c in chunks]
+        few = [(c.support, c.few) for c in chunks]
         loss, gradient = learner.over_tasks(learner.ratio_gradient, theta, whole)
 
         def product(v):
