@@ -101,11 +101,12 @@ def test_it_agrees_with_what_python_measures(steps):
         measured = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    # the graph itself, and what was made beside it: the query labels, all the parameters
+    # the graph itself, and what was made beside it: all the parameters, and the images and labels,
+    # of which the graph holds copies
     everything = [value, *params.values(), *[Tensor(a) for batch in tasks for a in batch]]
     held = tm.graph_memory(everything)
     assert held.total == pytest.approx(measured, rel=0.03)
-    assert tm.graph_memory(value).total > 0.95 * held.total
+    assert tm.graph_memory(value).total > 0.9 * held.total
 
 
 @pytest.mark.slow
