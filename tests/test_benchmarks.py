@@ -55,6 +55,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_command_prints_a_table_and_writes_the_numbers(tmp_path):
     path = tmp_path / "report.json"
     done = run("W1", "--peers", "autograd", "--rounds", "1", "--json", str(path))
@@ -121,6 +122,7 @@ def has_gpu():
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["W1", "W2", "W3"])
 def test_steps_on_another_array_library_are_timed(name, monkeypatch):
     from benchmarks import gpu

@@ -145,6 +145,7 @@ def test_an_unwritable_output(capsys, tmp_path):
     assert "cannot make the folder file/run" in said
 
 
+@pytest.mark.slow
 def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(capsys):
     assert call("train", "sinusoid", "--steps", 5, "--out", "run") == 0
     # nothing is left to train, so the training's facts stay

@@ -22,7 +22,13 @@ EVERY = [
     for name, samples in SAMPLES.items()
     for i, sample in enumerate(samples)
 ]
-DIFFERENTIABLE = [p for p in EVERY if p.values[0].differentiable]
+#: Of the samples of one function, those after the second are for the slow run.
+DIFFERENTIABLE = [
+    pytest.param(sample, id=f"{name}-{i}", marks=[pytest.mark.slow] if i > 1 else [])
+    for name, samples in SAMPLES.items()
+    for i, sample in enumerate(samples)
+    if sample.differentiable
+]
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 

@@ -154,6 +154,7 @@ def test_what_is_to_be_installed_exists(page):
     check_extras(code)
 
 
+@pytest.mark.slow
 def test_how_to(lesson_room):
     printed = "".join(run_page("howto.md").values())
     assert "(5, 5)" in printed and "True True" in printed
@@ -164,6 +165,7 @@ def test_how_to(lesson_room):
     assert "Pretrained" in report and "seeds" in report
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*MiniImageNet has:UserWarning")
 def test_processes(lesson_room):
     run_page("processes.md")
@@ -171,6 +173,7 @@ def test_processes(lesson_room):
     assert results["trained_steps"] == 2 and results["processes"] == 2
 
 
+@pytest.mark.slow
 def test_teachers(lesson_room):
     printed = "".join(run_page("teachers.md").values())
     assert "All agree" in printed

@@ -243,6 +243,7 @@ def test_the_caption_says_how_to_see_all():
     assert "folded" in tm.draw(value, params, max_boxes=whole - 1).caption
 
 
+@pytest.mark.slow
 def test_a_graph_of_a_hundred_thousand_ops():
     y = x = leaf(1.0)
     for _ in range(100_000):

@@ -172,6 +172,7 @@ def photographs(name, images=None, title=None, **settings):
     return replace(experiment, problem=experiment.problem.with_images(images, title))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k_shot", "limit"), [(1, 10 / 75), (5, 10 / 15)])
 def test_the_meta_gradient_is_clipped_where_the_authors_clip_theirs(k_shot, limit):
     """They clip the gradient of a sum over 75 query images that is divided by K at +-10."""

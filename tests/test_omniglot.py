@@ -49,6 +49,7 @@ def expected_images():
     return small[glyph_number(character, drawing)][..., None] * np.uint8(255)
 
 
+@pytest.mark.slow
 def test_zips_give_every_drawing_in_order_with_white_ink(zips):
     data = omniglot.load(zips)
     assert data.images.dtype == np.uint8

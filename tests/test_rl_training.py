@@ -41,6 +41,7 @@ def same(one, other):
         np.testing.assert_array_equal(array, other[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["trpo", "ppo"])
 def test_a_resumed_run_equals_one_without_a_break_bit_for_bit(tmp_path, update):
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
@@ -52,6 +53,7 @@ def test_a_resumed_run_equals_one_without_a_break_bit_for_bit(tmp_path, update):
     assert rows[0] == rows[1] and len(rows[0]) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_bit_for_bit(tmp_path):
     one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
     trained(small(2), one)
@@ -59,6 +61,7 @@ def test_two_processes_learn_what_one_does_bit_for_bit(tmp_path):
     same(one, two)
 
 
+@pytest.mark.slow
 def test_training_adapts_better_than_it_did():
     """Minus the return after one update, in the mean of five iterations, falls by a third."""
     experiment = EXPERIMENTS["navigation"].replace(meta_batch=10, rollouts=10, inner_lr=0.1)

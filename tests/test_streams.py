@@ -160,6 +160,7 @@ def contents(run):
 both = pytest.mark.parametrize("name", ["omniglot-mann", "omniglot-memory-module"])
 
 
+@pytest.mark.slow
 @both
 def test_a_resumed_run_equals_one_without_a_break_bit_for_bit(name, tmp_path):
     """Streams, dropout and memories included."""
