@@ -423,8 +423,10 @@ def compile(function: Callable) -> Compiled:
         Of arrays, tensors, numbers, and dicts, lists and tuples of them. It is given tensors in
         place of arrays, which do not require a gradient. It gives tensors or such
         structures of them. Everything it computes goes through tensors, NumPy's functions and ops;
-        random numbers are passed in. What it uses from outside is taken as it is at every call, if
-        it is changed in place; another array under the same name is not noticed.
+        random numbers are passed in. An array from outside that it uses is taken as it is at every
+        call, if it is changed in place. Anything else is as it was at the first call: another
+        array under the same name, and what NumPy makes of arrays from outside alone. Arithmetic on
+        ``t.data`` is not seen: that it is missing shows only if the first two calls differ.
 
     Returns
     -------

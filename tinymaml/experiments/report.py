@@ -37,8 +37,9 @@ NEEDED = {"rows", "experiment", "settings", "seed", "trained_steps", "protocol",
 #: Of the facts about a run, those that tell what a system costs
 COSTS = "parameters, training, time (h:min:s), peak memory, ms to learn a new task".split(", ")
 ABOUT = """Paper: Finn, Abbeel &amp; Levine 2017, Model-Agnostic Meta-Learning for Fast Adaptation
-of Deep Networks, as printed; ProtoNet and Reptile as their own papers print them, with other
-splits and numbers of test tasks. Ours: the runs at the end of this page, to which the numbers
+of Deep Networks, as printed; systems that it does not print as their own papers do, or as others
+quote them, with other splits and numbers of test tasks. The printed siamese nets are those of
+Vinyals et al. 2016, fine-tuned, which ours are not; a tied head stands beside public code. Ours: the runs at the end of this page, to which the numbers
 link. ± is a 95 % interval over test tasks. Runs that differ in their seed only are one entry: the
 mean over the seeds; ± (tasks) is the mean of their intervals, ± (seeds) the standard deviation of
 the means. Diverged tasks are counted and left out of the mean. † marks a training of fewer
