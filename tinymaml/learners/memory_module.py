@@ -187,7 +187,7 @@ class MemoryModule(Learner):
     def stream(self, params: Params, x: Array, known: Array) -> Tensor:
         """Return scores of every class at each step, by the labels of the steps before.
 
-        x (n_tasks, t, *example), known (n_tasks, t) as :func:`memories` takes it.
+        x of shape ``(n_tasks, t, *example)``, known ``(n_tasks, t)`` as :func:`memories` takes it.
         """
         classes = int(known.max()) + 1
         return answers(self.query(params, x), known, slots=self.slots, classes=classes)
