@@ -39,14 +39,15 @@ COSTS = "parameters, training, time (h:min:s), peak memory, ms to learn a new ta
 ABOUT = """Paper: Finn, Abbeel &amp; Levine 2017, Model-Agnostic Meta-Learning for Fast Adaptation
 of Deep Networks, as printed; systems that it does not print as their own papers do, or as others
 quote them, with other splits and numbers of test tasks. The printed siamese nets are those of
-Vinyals et al. 2016, fine-tuned, which ours are not; a tied head stands beside public code. Ours: the runs at the end of this page, to which the numbers
-link. ± is a 95 % interval over test tasks. Runs that differ in their seed only are one entry: the
-mean over the seeds; ± (tasks) is the mean of their intervals, ± (seeds) the standard deviation of
-the means. Diverged tasks are counted and left out of the mean. † marks a training of fewer
-iterations than the experiment's own. Batch norm takes the statistics of all query images of a task
-together, as the paper's code does for MAML, or those of the support images, so that a query image
-is classified by itself; that is the nearest that we have to the running averages of the fine-
-tuning baseline which the paper quotes. A row that is taken in the other way says so."""
+Vinyals et al. 2016, fine-tuned, which ours are not; a tied head stands beside public code. Ours:
+the runs at the end of this page, to which the numbers link. ± is a 95 % interval over test tasks.
+Runs that differ in their seed only are one entry: the mean over the seeds; ± (tasks) is the mean of
+their intervals, ± (seeds) the standard deviation of the means. Diverged tasks are counted and left
+out of the mean. † marks a training of fewer iterations than the experiment's own. Batch norm takes
+the statistics of all query images of a task together, as the paper's code does for MAML, or those
+of the support images, so that a query image is classified by itself; that is the nearest that we
+have to the running averages of the fine- tuning baseline which the paper quotes. A row that is
+taken in the other way says so."""
 # Whatever a run's files hold: no script is run, and nothing is loaded.
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Results beside the paper's</title>
