@@ -369,8 +369,10 @@ class ZeroMethod(methods.Method):
         return Zero()
 
 
-def test_a_learner_with_three_methods_is_tested_on_sinusoids():
+def test_a_learner_with_three_methods_is_trained_and_tested_on_sinusoids():
     one = Experiment(ZeroMethod(), Sinusoids(), Schedule(steps=1))
+    value, gradient = one.gradient(one.init(), one.training_tasks(1))
+    assert value == 2 and gradient["scale"].item() == 2
     results = one.test(one.init(), 4)
     assert results["protocol"].endswith("no adaptation")
     assert len({row["mean"] for row in results["rows"] if row["setting"] == "K = 5"}) == 1

@@ -174,9 +174,7 @@ class Op:
             y.setflags(False)  # what is changed in place later would have a wrong derivative
         if state.trace is not None:
             if saved is not None:  # programs know arrays by who they are, as scalars cannot be
-                saved = map_leaves(
-                    lambda a: np.asarray(a) if isinstance(a, np.generic) else a, saved
-                )
+                saved = map_leaves(_no_scalar, saved)
             state.trace.append((self, args, static, y, saved))
         if not recorded:
             return Tensor(y)

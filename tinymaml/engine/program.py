@@ -98,7 +98,7 @@ class Program:
             None if type(y) is not Tensor else y.node is not None and y.node.op is None
             for y in leaves(result)
         ]
-        self.inputs, self.outputs, self.checked, self.places = inputs, outputs, 0, None
+        self.checked, self.places = 0, None
         for v in {v for c in recording.calls for v in c.inputs() if v.kind == "constant"}:
             # made inside, if nobody else has it: then nobody can change it
             v.own = sys.getrefcount(v.value) <= 2 and getattr(v.value, "base", None) is None

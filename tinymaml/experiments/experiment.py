@@ -129,7 +129,7 @@ class Experiment:
         tasks = map_leaves(asarray, tasks)
         objective, chunk = self.learner.objective, self.problem.chunk
         compiled = None
-        if self.learner.compiles and not eager:
+        if getattr(self.learner, "compiles", False) and not eager:  # a learner may not say
             compiled = lambda *chunk: self._programs.own(*chunk)
         value, gradient = gradient_by_chunks(objective, params, tasks, chunk, compiled)
         if self.schedule.clip:
