@@ -562,3 +562,9 @@ def test_the_products_of_trpo_are_taken_where_the_divergence_is_least():
         v = vector_of(theta, seed)
         product = learner.kl_product(theta, support, few, v)
         assert sum((v[name] * raw(product[name])).sum() for name in v) > 0
+
+
+def test_returns_that_no_baseline_fits_are_said():
+    x, alive = np.zeros((1, 2, 3, 2)), np.ones((1, 2, 3))
+    with pytest.raises(FloatingPointError, match="the baseline cannot be fitted"):
+        fitted_values(x, np.full((1, 2, 3), np.nan), alive)

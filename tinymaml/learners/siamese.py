@@ -13,7 +13,8 @@ A new image is of the class of the support image that it is most alike (section 
 
 What we chose: the pairs are those of every support with every query image of an episode, and those
 of one class weigh as much together as all others, as in the paper's even choice. With K shots the
-similarity to a class is the mean of p over its images. All weights have one lambda.
+similarity to a class is the mean of p over its images. All parameters have one lambda, biases and
+batch norm's too.
 """
 
 from dataclasses import dataclass

@@ -36,6 +36,11 @@ def fitted_values(observations: Array, returns: Array, alive: Array) -> Array:
     Returns
     -------
     array, shape (tasks, rollouts, horizon)
+
+    Raises
+    ------
+    FloatingPointError
+        If no ridge makes the fit finite, as of returns that are not.
     """
     x = features(observations)
     flat = (x * alive[..., None]).reshape(len(x), -1, x.shape[-1])
@@ -46,8 +51,8 @@ def fitted_values(observations: Array, returns: Array, alive: Array) -> Array:
         try:
             weights = np.linalg.solve(gram + ridge * np.eye(x.shape[-1]), moment)
             if np.isfinite(weights).all():
-                break
+                return (x @ weights[:, None])[..., 0]
         except np.linalg.LinAlgError:
             pass
         ridge *= 10
-    return (x @ weights[:, None])[..., 0]
+    raise FloatingPointError("the baseline cannot be fitted to these returns")
