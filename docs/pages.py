@@ -5,6 +5,7 @@ A comment ``generated: NAME`` in a page is replaced by what the function of that
 """
 
 import argparse
+import base64
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import shutil
 from pathlib import Path
 from unittest import mock
 
-from tinymaml import cli
+from tinymaml import cli, pretrained
 from tinymaml.engine.numpy_rules import PASSING, REFUSED, listed, numpy_functions
 from tinymaml.experiments import EXPERIMENTS
 
@@ -217,7 +218,24 @@ def numpy_names():
     )
 
 
+def networks():
+    """Write the two sinusoid networks into the page, where its script reads them."""
+    names = {"maml": "sinusoid", "pooled": "sinusoid-pretrained"}
+    text = json.dumps({key: _weights(pretrained(name)[1]) for key, name in names.items()})
+    script = f'<script id="networks" type="application/json">{text}</script>'
+    return f"```{{raw}} html\n{script}\n```"
+
+
+def _weights(params):
+    """Return the sizes of a network's layers, and its weights as float32 in base64."""
+    arrays = [p.numpy().astype("<f4") for p in params.values()]
+    sizes = [len(arrays[0]), *(len(bias) for bias in arrays[1::2])]
+    packed = b"".join(array.tobytes() for array in arrays)
+    return {"sizes": sizes, "weights": base64.b64encode(packed).decode()}
+
+
 GENERATED = {
+    "networks": networks,
     "notebooks": notebooks,
     "commands": commands,
     "settings": settings,
