@@ -105,7 +105,8 @@ const DIAMOND = "M0,-6L6,0L0,6L-6,0Z";
 const CROSS = "M-5,-5L5,5M-5,5L5,-5";
 const TURN = Array.from({ length: 73 }, (_, i) => (i * Math.PI) / 36);
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-const RADII = { reach: 20, ring: 11, dot: 6 }; // of a point: for the finger, with the focus, to be seen
+const HANDLE = `<g class="handle" tabindex="0" role="button" aria-roledescription="movable point">
+  <circle class="reach" r="20"/><circle class="ring" r="11"/><circle class="dot" r="6"/></g>`;
 
 function fixed(value, digits = 3) {
   if (!Number.isFinite(value) || Math.abs(value) >= 1e6) return "very large";
@@ -183,13 +184,9 @@ class Plane {
 
   /* Add a point that mouse, finger and arrow keys move, with Shift further. */
   handle(place, remove) {
-    const point = document.createElementNS(this.svg.namespaceURI, "g");
-    const circles = Object.entries(RADII).map(([look, r]) => `<circle class="${look}" r="${r}"/>`);
-    point.innerHTML = circles.join("");
+    this.svg.insertAdjacentHTML("beforeend", HANDLE);
+    const point = this.svg.lastElementChild;
     point.place = place;
-    const about = { class: "handle", tabindex: 0, role: "button" };
-    for (const [name, value] of Object.entries(about)) point.setAttribute(name, value);
-    point.setAttribute("aria-roledescription", "movable point");
     point.onpointerdown = (event) => {
       point.setPointerCapture(event.pointerId);
       point.focus();
@@ -207,7 +204,6 @@ class Plane {
       else return;
       event.preventDefault(); // the page does not scroll
     };
-    this.svg.append(point);
     return point;
   }
 
@@ -261,13 +257,14 @@ function twoTasks(figure) {
     plane.put(theta, `θ = ${pair(theta.place, 2)}`);
     drawFactors(rate, now.factors);
     [a.value, b.value] = theta.place;
-    show(figure, { alpha: fixed(rate), a: fixed(theta.place[0], 2), b: fixed(theta.place[1], 2) });
-    show(figure, { steep: fixed(now.factors[0]), flat: fixed(now.factors[1]) });
+    const [steep, flat] = now.factors.map((factor) => fixed(factor));
+    const [first, meta, loss] = [pair(now.first), pair(now.meta), fixed(now.loss)];
+    const [placeA, placeB] = theta.place.map((value) => fixed(value, 2));
+    show(figure, { alpha: fixed(rate), a: placeA, b: placeB, steps: walks.meta.length - 1 });
+    show(figure, { steep, flat, first, meta, loss });
     now.shares.forEach(({ moved, g, share }, i) => {
       show(figure, { [`moved${i}`]: pair(moved), [`g${i}`]: pair(g), [`share${i}`]: pair(share) });
     });
-    show(figure, { first: pair(now.first), meta: pair(now.meta), loss: fixed(now.loss) });
-    show(figure, { steps: walks.meta.length - 1 });
   }
 
   function landscape(rate) {
@@ -320,7 +317,9 @@ function twoTasks(figure) {
   }
 
   figure.oninput = (event) => {
-    if (event.target !== alpha) theta.place = [a.valueAsNumber, b.valueAsNumber];
+    theta.place = [a, b].map((slider, i) => {
+      return event.target === slider ? slider.valueAsNumber : theta.place[i];
+    });
     begin();
   };
   one.onclick = () => play(1);
@@ -409,16 +408,16 @@ function clickedWave(figure, networks) {
     drop.disabled = !chosen;
   }
 
-  function put(place) {
+  function addOwn(place) {
     const point = addPoint(place);
     plane.move(point, place);
     point.focus();
   }
 
-  plane.svg.onclick = (event) => event.target.closest(".handle") || put(plane.at(event));
+  plane.svg.onclick = (event) => event.target.closest(".handle") || addOwn(plane.at(event));
   figure.oninput = draw;
   other.onclick = another;
-  extra.onclick = () => put([0, 0]);
+  extra.onclick = () => addOwn([0, 0]);
   drop.onclick = () => remove(chosen);
   clear.onclick = () => begin(null, []);
   another();
