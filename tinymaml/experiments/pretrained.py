@@ -7,6 +7,7 @@ checkpoint of the parameters alone.
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import make_folder
 from ..learners import Learner
 from ..learners.learner import Params
 from .presets import experiment_of
@@ -111,6 +112,7 @@ def pack(folder: str, out: str) -> None:
         raise UserError(f"{packed.path} holds a run; choose another folder")
     made = command(results, run.read_json("config.json").get("data"))
     config = {"experiment": name, "settings": experiment.config(), "data": None, "command": made}
-    packed.start(config)
+    make_folder(packed.path)
+    packed.write_json("config.json", config)
     packed.save(Checkpoint(reached.step, reached.params, {}, [], experiment.recipe()))
     packed.write_json("results.json", results)
