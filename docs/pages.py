@@ -223,10 +223,10 @@ def trained_networks():
     for name in pretrained.names():
         run = pretrained.opened(pretrained.PREFIX + name)
         about, protocol = pretrained.describe(name), run.read_json("results.json")["protocol"]
-        words = f"{about[1]}. {about[2]}: {about[3]}".replace("+-", "±")
+        words = f"{about[1]}. {about[2]}: {about[3]}"
         made = run.read_json("config.json")["command"]
         lines += [f"``{name}``", f"    {words}", "", f"    {protocol}", "", f"    ``{made}``", ""]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("+-", "±")
 
 
 GENERATED = {

@@ -86,6 +86,11 @@ def test_images_in_any_form_are_the_same():
         np.testing.assert_array_equal(said, expected)
 
 
+def test_numbers_that_no_training_had_are_told():
+    with pytest.warns(UserWarning, match="up to 255, where networks were trained on 0 to 1"):
+        classifier("omniglot").fit(255 * STROKES, NAMES)
+
+
 def test_many_images_are_the_same_as_a_few():
     few = classifier("omniglot-protonet").fit(STROKES, NAMES)
     many = np.tile(MOVED, (30, 1, 1))

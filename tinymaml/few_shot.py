@@ -3,6 +3,7 @@
 They need no scikit-learn, and work with what it has for classifiers and regressors.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
@@ -19,6 +20,7 @@ from .learners import Learner
 from .learners.learner import GradientLearner, Params
 from .tasks import Batch
 
+WIDEST = 16  # numbers of images do not reach farther, not even standardised ones
 CHUNK = 100  # examples that are predicted at once, lest many fill the memory
 
 
@@ -352,6 +354,12 @@ IMAGE_LAYERS = nn.Conv2d, nn.Flatten, nn.Resize  # a network that begins with on
 
 
 def _images(x, channels):
+    if abs(x).max() > WIDEST:
+        warnings.warn(
+            f"images have numbers up to {abs(x).max():g}, where networks were trained on 0 to 1: "
+            "give uint8, or divide by 255",
+            stacklevel=4,
+        )
     side = isqrt(x.shape[1] // channels)
     if x.ndim == 2 and x.shape[1] == side * side * channels:
         x = x.reshape(-1, side, side, channels)
