@@ -13,9 +13,9 @@ import shutil
 from pathlib import Path
 from unittest import mock
 
-from tinymaml import cli, pretrained
+from tinymaml import cli
 from tinymaml.engine.numpy_rules import PASSING, REFUSED, listed, numpy_functions
-from tinymaml.experiments import EXPERIMENTS
+from tinymaml.experiments import EXPERIMENTS, pretrained
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -220,18 +220,30 @@ def numpy_names():
 
 def networks():
     """Write the two sinusoid networks into the page, where its script reads them."""
-    names = {"maml": "sinusoid", "pooled": "sinusoid-pretrained"}
-    text = json.dumps({key: _weights(pretrained(name)[1]) for key, name in names.items()})
+    text = json.dumps({"maml": _weights("sinusoid"), "pooled": _weights("sinusoid-pretrained")})
     script = f'<script id="networks" type="application/json">{text}</script>'
     return f"```{{raw}} html\n{script}\n```"
 
 
-def _weights(params):
-    """Return the sizes of a network's layers, and its weights as float32 in base64."""
+def _weights(name):
+    """Return the sizes of a trained network's layers, and its weights as float32 in base64."""
+    _, params = pretrained.pretrained(name)
     arrays = [p.numpy().astype("<f4") for p in params.values()]
     sizes = [len(arrays[0]), *(len(bias) for bias in arrays[1::2])]
     packed = b"".join(array.tobytes() for array in arrays)
     return {"sizes": sizes, "weights": base64.b64encode(packed).decode()}
+
+
+def trained_networks():
+    """List the networks that ship: score, protocol, and the command that made each."""
+    lines = []
+    for name in pretrained.names():
+        run = pretrained.opened(pretrained.PREFIX + name)
+        about, protocol = pretrained.describe(name), run.read_json("results.json")["protocol"]
+        words = f"{about[1]}. {about[2]}: {about[3]}"
+        made = run.read_json("config.json")["command"]
+        lines += [f"``{name}``", f"    {words}", "", f"    {protocol}", "", f"    ``{made}``", ""]
+    return "\n".join(lines).replace("+-", "±")
 
 
 GENERATED = {
@@ -240,4 +252,5 @@ GENERATED = {
     "commands": commands,
     "settings": settings,
     "numpy-functions": numpy_names,
+    "trained-networks": trained_networks,
 }
