@@ -247,10 +247,10 @@ def trained_networks():
 
 
 GENERATED = {
-    "networks": networks,
     "notebooks": notebooks,
     "commands": commands,
     "settings": settings,
+    "networks": networks,
     "numpy-functions": numpy_names,
     "trained-networks": trained_networks,
 }
