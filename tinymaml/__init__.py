@@ -10,6 +10,8 @@ from .engine.grad import grad
 from .engine.op import op
 from .engine.tensor import Tensor, no_grad, tensor
 from .experiments import training
+from .experiments.pretrained import pretrained
+from .few_shot import FewShotClassifier, FewShotRegressor
 from .learners import maml
 from .pictures.drawing import draw
 from .pictures.memory import graph_memory
@@ -18,6 +20,8 @@ from .version import __version__
 
 __all__ = [
     "Batch",
+    "FewShotClassifier",
+    "FewShotRegressor",
     "Task",
     "Tensor",
     "__version__",
@@ -38,6 +42,7 @@ __all__ = [
     "op",
     "ops",
     "optim",
+    "pretrained",
     "rl",
     "set_backend",
     "tasks",
