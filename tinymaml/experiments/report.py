@@ -277,7 +277,8 @@ def _cell(found):
     lines = []
     for entry, i in found:
         row = entry.results["rows"][i]
-        names = [_text(entry.name)] * any(other is not entry for other, _ in found)
+        # of several seeds the first: the score says how many there are
+        names = [_text(entry.runs[0]["name"])] * any(other is not entry for other, _ in found)
         of_the_paper = row["data"] in ("Omniglot", "MiniImageNet") and "MAML" in row["method"]
         if of_the_paper and row["steps"] != paper.steps(row["data"], row["setting"]):
             names.append(f"after {row['steps']} step{'s' * (row['steps'] != 1)}")
