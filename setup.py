@@ -47,7 +47,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["tinymaml", "tinymaml.*"]),
-    package_data={"tinymaml": ["checks/*.npz"]},
+    package_data={"tinymaml": ["checks/*.npz", "trained/*/*"]},
     install_requires=[
         "numpy>=2.0",
         "filelock>=3.20.3",

@@ -10,6 +10,7 @@ from .engine.grad import grad
 from .engine.op import op
 from .engine.tensor import Tensor, no_grad, tensor
 from .experiments import training
+from .experiments.pretrained import pretrained
 from .learners import maml
 from .pictures.drawing import draw
 from .pictures.memory import graph_memory
@@ -38,6 +39,7 @@ __all__ = [
     "op",
     "ops",
     "optim",
+    "pretrained",
     "rl",
     "set_backend",
     "tasks",

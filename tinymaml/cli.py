@@ -1,4 +1,4 @@
-"""The command line: ``tinymaml list``, ``train``, ``evaluate``, ``report``, ``data``, ``check``."""
+"""The command line: ``tinymaml list``, ``train``, ``evaluate``, ``pack``, ``report`` ..."""
 
 import argparse
 import os
@@ -13,6 +13,8 @@ from functools import partial
 from .engine import backend
 from .errors import UserError
 from .experiments import EXPERIMENTS, GROUPS, OF_THE_TEST, flag, launch
+from .experiments.pretrained import describe, names, pack
+from .experiments.tables import aligned
 from .parallel import mpi
 from .version import __version__
 
@@ -107,7 +109,12 @@ def _parser():
             )
 
     evaluation = commands.add_parser("evaluate", help="test a trained run anew")
-    evaluation.add_argument("folder", metavar="RUN", help="folder of the run")
+    evaluation.add_argument(
+        "folder", metavar="RUN", help="folder of the run, or pretrained:NAME of a shipped network"
+    )
+    evaluation.add_argument(
+        "--out", metavar="DIR", help="folder for the results (the run's; nowhere if it is shipped)"
+    )
     for name, field in EXPERIMENTS["omniglot"].options().items():
         if name in OF_THE_TEST:
             evaluation.add_argument(
@@ -115,6 +122,11 @@ def _parser():
             )
     _add_shared(evaluation, "--tasks", None, True)
     evaluation.set_defaults(run=_evaluate)
+
+    packing = commands.add_parser("pack", help="make a small folder of a trained run's network")
+    packing.add_argument("folder", metavar="RUN", help="folder of the run")
+    packing.add_argument("out", metavar="DIR", help="folder that tm.pretrained will take")
+    packing.set_defaults(run=_pack)
 
     report = commands.add_parser("report", help="write the paper's tables with runs beside them")
     report.add_argument("folders", nargs="+", metavar="RUN", help="folders of runs")
@@ -184,14 +196,16 @@ def _list(arguments):
     for name, preset in EXPERIMENTS.items():
         steps, printed = f"{preset.schedule.steps:,}", preset.problem.printed(preset.label)
         rows.append((preset.method.group, name, preset.label, preset.problem.task, steps, printed))
-    widths = [max(map(len, column)) for column in zip(*rows)][1:]
+    lines = aligned([row[1:] for row in rows], left=len(rows[0]))
     for group in ("", *GROUPS):
-        shown = [row[1:] for row in rows if row[0] == group]
+        shown = [line.rstrip() for row, line in zip(rows, lines) if row[0] == group]
         if group and shown:
             print(f"\n{group}")
-        for row in shown:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        print(*shown, sep="\n")
     print("\ntinymaml train NAME runs one; tinymaml train NAME --help shows its settings.")
+
+    print('\ntrained networks: tm.pretrained("NAME"), tinymaml evaluate pretrained:NAME')
+    print(*aligned(list(map(describe, names())), left=4), sep="\n")
     return 0
 
 
@@ -220,10 +234,17 @@ def _evaluate(arguments):
     launch.evaluate_run(
         arguments.folder,
         settings,
+        arguments.out,
         data=arguments.data,
         test_tasks=arguments.test_tasks,
         processes=arguments.processes,
     )
+    return 0
+
+
+def _pack(arguments):
+    pack(arguments.folder, arguments.out)
+    print(f'tm.pretrained("{arguments.out}") loads it')
     return 0
 
 

@@ -11,7 +11,8 @@ from ..errors import UserError
 from ..parallel.group import current, once
 from ..parallel.start import number, together
 from ..version import __version__
-from .presets import from_config
+from .presets import experiment_of, from_config
+from .pretrained import PREFIX, opened
 from .problem import Problem
 from .runs import Run
 from .schedule import flag
@@ -84,6 +85,7 @@ def train_run(
 def evaluate_run(
     folder: str,
     settings: dict,
+    out: str | None = None,
     *,
     data: str | None = None,
     test_tasks: int | None = None,
@@ -94,9 +96,12 @@ def evaluate_run(
     Parameters
     ----------
     folder : str
-        The run's.
+        The run's, or ``pretrained:NAME`` of a network that the package ships.
     settings : dict
         Of the test, where they differ from the run's: see :data:`tinymaml.experiments.OF_THE_TEST`.
+    out : str, optional
+        A folder for the results. By default they are the run's; those of a network that the package
+        ships are written nowhere.
     data : str, optional
         Folder of the images, the run's own by default.
     test_tasks : int, optional
@@ -105,8 +110,8 @@ def evaluate_run(
         As of :func:`train_run`.
     """
     _check_interval("--tasks", TEST_TASKS if test_tasks is None else test_tasks)
-    run = Run(folder)
-    name, experiment = _experiment(run)
+    run = opened(folder)
+    name, experiment = experiment_of(run)
     test_tasks = test_tasks or min(TEST_TASKS, experiment.problem.test_tasks)
     if unknown := settings.keys() - experiment.options():
         raise UserError(f"{flag(unknown.pop())} has no meaning for {name}; leave it out")
@@ -114,14 +119,18 @@ def evaluate_run(
     if experiment.problem.needs_data:
         experiment, _ = experiment.load(data or _data_of(run))
     reached = run.load(experiment.init(), settings=experiment.recipe())
-    work = (name, experiment, run, reached, test_tasks)
+    results = None if folder.startswith(PREFIX) else run
+    if out is not None:
+        results = Run(out)
+        results.start(run.read_json("config.json"))
+    work = (name, experiment, run, reached, test_tasks, results)
     chunks = -(-test_tasks // experiment.problem.test_chunk)
     together(_test, *work, processes=number(processes, chunks))
 
 
 def _resumed(run, name, settings):
     """Return the experiment of a run; only its steps may differ from what it was started with."""
-    kept_name, kept = _experiment(run)
+    kept_name, kept = experiment_of(run)
     if kept_name != name:
         raise UserError(
             f"{run.path} is a run of {kept_name!r}, not of {name!r}; resume it by its own name"
@@ -142,17 +151,6 @@ def _resumed(run, name, settings):
     if (steps := experiment.schedule.steps) < (done := run.steps_done()):
         raise UserError(f"--steps is {steps}, but {run.path} has done {done}; give more")
     return experiment
-
-
-def _experiment(run):
-    """Return the name of the experiment that a run's folder says it is of, and the experiment."""
-    config = run.read_json("config.json")
-    name, settings = config.get("experiment"), config.get("settings")
-    if not isinstance(name, str) or not isinstance(settings, dict):
-        raise UserError(
-            f"{run / 'config.json'} has no experiment and settings; it is not a run of tinymaml"
-        )
-    return name, from_config(name, settings)
 
 
 def _data_of(run):
@@ -184,11 +182,12 @@ def _train_and_test(name, experiment, run, resume, test_tasks, eager):
         return False
     seconds = time.perf_counter() - started
     once(print, f"trained in {seconds:.0f} s; testing on {test_tasks} tasks")
-    _test(name, experiment, run, reached, test_tasks)
+    _test(name, experiment, run, reached, test_tasks, run)
     return True
 
 
-def _test(name, experiment, run, reached, test_tasks):
+def _test(name, experiment, run, reached, test_tasks, out):
+    """Test what a run has reached, and write the results into the folder of ``out``, if any."""
     started = time.perf_counter()
     # damage is found before the test
     metrics, training = once(run.read_metrics), once(_training, run)
@@ -204,14 +203,15 @@ def _test(name, experiment, run, reached, test_tasks):
         **experiment.costs(reached.params),
         **_machine(),
     }
-    once(_report, experiment, run, reached, results)
+    once(_report, experiment, out, reached, results)
 
 
-def _report(experiment, run, reached, results):
-    run.write_json("results.json", results)
+def _report(experiment, out, reached, results):
     print(table(experiment.problem, results))
-    figures = experiment.figures(run, reached.params, results)
-    if figures:
+    if out is None:
+        return
+    out.write_json("results.json", results)
+    if figures := experiment.figures(out, reached.params, results):
         print(f"figures: {', '.join(map(str, figures))}")
 
 

@@ -16,6 +16,7 @@ from .reinforcement import (
     PolicyOracle,
     Reinforcement,
 )
+from .runs import Run
 from .schedule import Schedule
 from .sinusoid import InformedSinusoids, Sinusoids
 from .streams import OmniglotStreams
@@ -220,3 +221,20 @@ def from_config(name: str, config: dict) -> Experiment:
         elif key not in _WITHOUT_EFFECT:
             raise UserError(f"{key!r} is not a setting of the experiment {name}")
     return preset.replace(**settings)
+
+
+def experiment_of(run: Run) -> tuple[str, Experiment]:
+    """Return the name of the experiment that a run's folder says it is of, and the experiment.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no run, or what it says is not an experiment; see :func:`from_config`.
+    """
+    config = run.read_json("config.json")
+    name, settings = config.get("experiment"), config.get("settings")
+    if not isinstance(name, str) or not isinstance(settings, dict):
+        raise UserError(
+            f"{run / 'config.json'} has no experiment and settings; it is not a run of tinymaml"
+        )
+    return name, from_config(name, settings)

@@ -9,7 +9,7 @@ import shlex
 import warnings
 from datetime import timedelta
 from itertools import zip_longest
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from statistics import fmean, stdev
 from urllib.parse import quote, unquote
 
@@ -19,10 +19,8 @@ from ..errors import UserError
 from ..files import make_folder, reading, replacing
 from ..pictures import plots
 from . import paper
-from .presets import EXPERIMENTS
 from .runs import Run
-from .schedule import flag
-from .tables import shortfall
+from .tables import command, recipe, shortfall
 
 #: The headings of the paper's data; any other has its own name
 TITLES = {
@@ -139,33 +137,12 @@ def _results(run):
     return results
 
 
-def _recipe(results):
-    """Return the experiment's name, and the options that differ from its own but the seed.
-
-    Runs of earlier versions hold settings that their experiment no longer has.
-    """
-    name = results["experiment"]  # runs of other versions may be of others
-    usual, words = EXPERIMENTS[name].config() if name in EXPERIMENTS else {}, [name]
-    for key, value in (results["settings"] | {"steps": results["trained_steps"]}).items():
-        if key in usual and key != "seed" and value is not False and value != usual[key]:
-            words += [flag(key)] if value is True else [flag(key), str(value)]
-    return words
-
-
-def _command(results):
-    """Return the command that makes the run; DIR is where its reader keeps images."""
-    words = ["tinymaml", "train", *_recipe(results), "--seed", str(results["seed"])]
-    if results["images"]:
-        words += ["--data", f"DIR/{PureWindowsPath(str(results['images'])).name}"]
-    return _line(shlex.join(words))
-
-
 def _entries(tested):
     """Return the entries of tested runs: those of one kind and seed are not one entry."""
     groups = {}
     for results in tested:
         rows = [[row[key] for key in IDENTITY] for row in results["rows"]]
-        kind = json.dumps([_recipe(results), results["settings"] | {"seed": None}, rows])
+        kind = json.dumps([recipe(results), results["settings"] | {"seed": None}, rows])
         while any(other["seed"] == results["seed"] for other in groups.get(kind, ())):
             kind += " again"
         groups.setdefault(kind, []).append(results)
@@ -275,7 +252,7 @@ def _tables(data, entries):
             blocks.append(_table(f"{what}, {whose}", head, rows))
     lines = []
     for entry in {entry.id: entry for found in cells.values() for entry, _ in found}.values():
-        told = [_code(shlex.join(_recipe(entry.results))), f"† {entry.short}" * bool(entry.short)]
+        told = [_code(shlex.join(recipe(entry.results))), f"† {entry.short}" * bool(entry.short)]
         told = "; ".join(filter(None, [*told, entry.protocol()]))
         lines.append(f"* [{_text(entry.name)}](#{entry.id}): {told}")
     return [*blocks, "\n".join(lines) or "None of the runs is of these data."]
@@ -316,7 +293,7 @@ def _section(entry, out):
     blocks = [
         f'<a id="{entry.id}"></a>',
         f"### {_text(entry.name)}",
-        "\n".join(["```sh", *[_command(run) for run in entry.runs], "```"]),
+        "\n".join(["```sh", *[_line(command(run, run["images"])) for run in entry.runs], "```"]),
         f"Protocol: {entry.protocol()}.",
         _table("How it was made", facts[0], [one.values() for one in facts]),
     ]
@@ -366,7 +343,7 @@ def _all_systems(entries, data, out):
         run, setting = entry.results["run"], entry.results["rows"][0]["setting"]
         facts = _facts(entry, entry.results)
         link = f"[{_text(entry.name)}](#{entry.id})"
-        rows.append([link, _text(shlex.join(_recipe(entry.results))), _text(setting)])
+        rows.append([link, _text(shlex.join(recipe(entry.results))), _text(setting)])
         rows[-1] += [facts[fact] for fact in COSTS]
         held_out = [r for r in run.read_metrics() if r["validation"] is not None]
         if held_out:

@@ -1,9 +1,12 @@
 """The results of a test as text."""
 
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import PureWindowsPath
 
 from .presets import EXPERIMENTS
 from .problem import Problem
+from .schedule import flag
 
 SHOWN = (0, 1, 2, 3, 5, 10, 20, 50)  # steps of a long curve
 
@@ -27,6 +30,46 @@ def shortfall(results: dict) -> str:
     if preset := EXPERIMENTS.get(results["experiment"]):
         whole = preset.schedule.steps
     return f"{done:,} of {whole:,} iterations" if done < whole else ""
+
+
+def recipe(results: dict) -> list[str]:
+    """Return the experiment's name, and the options that differ from its own but the seed.
+
+    Runs of earlier versions hold settings that their experiment no longer has.
+
+    Parameters
+    ----------
+    results : dict
+        As in ``results.json``.
+    """
+    name = results["experiment"]  # runs of other versions may be of others
+    usual, words = EXPERIMENTS[name].config() if name in EXPERIMENTS else {}, [name]
+    for key, value in (results["settings"] | {"steps": results["trained_steps"]}).items():
+        if key in usual and key != "seed" and value is not False and value != usual[key]:
+            words += [flag(key)] if value is True else [flag(key), str(value)]
+    return words
+
+
+def command(results: dict, images: str | None) -> str:
+    """Return the command that makes a run; DIR is where its reader keeps images.
+
+    Parameters
+    ----------
+    results : dict
+        As in ``results.json``.
+    images : str, optional
+        The folder that the run had them from.
+
+    Examples
+    --------
+    >>> results = {"experiment": "omniglot", "settings": {}, "trained_steps": 500, "seed": 0}
+    >>> command(results, "/home/ada/omniglot")
+    'tinymaml train omniglot --steps 500 --seed 0 --data DIR/omniglot'
+    """
+    words = ["tinymaml", "train", *recipe(results), "--seed", str(results["seed"])]
+    if images:
+        words += ["--data", f"DIR/{PureWindowsPath(str(images)).name}"]
+    return shlex.join(words)
 
 
 def table(problem: Problem, results: dict) -> str:
