@@ -17,6 +17,7 @@ ROOMS = (
     "tasks",
     "parallel",
     "learners",
+    "few_shot",
     "rl",
     "checks",
     "pictures",

@@ -11,6 +11,7 @@ from .engine.op import op
 from .engine.tensor import Tensor, no_grad, tensor
 from .experiments import training
 from .experiments.pretrained import pretrained
+from .few_shot import FewShotClassifier, FewShotRegressor
 from .learners import maml
 from .pictures.drawing import draw
 from .pictures.memory import graph_memory
@@ -19,6 +20,8 @@ from .version import __version__
 
 __all__ = [
     "Batch",
+    "FewShotClassifier",
+    "FewShotRegressor",
     "Task",
     "Tensor",
     "__version__",

@@ -162,12 +162,19 @@ class GradientLearner(Learner):
         """Yield the parameters of each task before and after every step on the support."""
         raise NotImplementedError
 
+    @property
+    def final_steps(self) -> int:
+        """The number of steps at test."""
+        return self.steps if self.test_steps is None else self.test_steps
+
+    def fixed(self, adapted: Params, support: Batch) -> Params:
+        """Return adapted parameters, with the statistics of batch norm if these are fixed."""
+        return adapted | (self.model.statistics(adapted, support.x) if self.inductive else {})
+
     def predict(self, params, support, x):
-        steps = self.steps if self.test_steps is None else self.test_steps
-        return next(self.predictions(params, support, x, [steps]))
+        return next(self.predictions(params, support, x, [self.final_steps]))
 
     def predictions(self, params, support, x, steps):
         for step, adapted in enumerate(self.path(params, support, max(steps))):
             if step in steps:
-                fixed = self.model.statistics(adapted, support.x) if self.inductive else {}
-                yield self.model(adapted | fixed, x)
+                yield self.model(self.fixed(adapted, support), x)

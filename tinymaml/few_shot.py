@@ -1,0 +1,367 @@
+"""Trained learners with scikit-learn's manners: ``fit`` on a handful of examples, then ``predict``.
+
+They need no scikit-learn, and work with what it has for classifiers and regressors.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
+from math import isqrt
+from typing import Any
+
+import numpy as np
+
+from . import nn
+from .engine.backend import asarray, to_numpy
+from .engine.tensor import no_grad, raw
+from .errors import UserError
+from .learners import Learner
+from .learners.learner import GradientLearner, Params
+from .tasks import Batch
+
+CHUNK = 100  # examples that are predicted at once, lest many fill the memory
+
+
+class _FewShot:
+    """What both estimators share: their parameters, and a task that the learner has adapted to."""
+
+    kind = ""  # in scikit-learn's words
+    names = ("learner", "params", "steps")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments of the constructor by name."""
+        return {name: getattr(self, name) for name in self.names}
+
+    def set_params(self, **changed: Any):
+        """Change arguments of the constructor, and return the estimator; ``fit`` it again after."""
+        for name, value in changed.items():
+            if name not in self.names:
+                known = ", ".join(self.names)
+                raise UserError(f"{name!r} is not a parameter of {self._name}; these are {known}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self):
+        return f"{self._name}({type(self.learner).__name__})"
+
+    def __sklearn_tags__(self):
+        from sklearn import utils  # which alone calls this
+
+        return utils.Tags(
+            estimator_type=self.kind,
+            target_tags=utils.TargetTags(required=True),
+            classifier_tags=utils.ClassifierTags() if self.kind == "classifier" else None,
+            regressor_tags=utils.RegressorTags() if self.kind == "regressor" else None,
+        )
+
+    @property
+    def _name(self):
+        return type(self).__name__
+
+    def _given(self, x, y):
+        """Return examples as the learner takes them, and y as an array with as many entries."""
+        x = _numbers(x, "x", self.learner)
+        if y is None:
+            raise UserError(f"y is None: {self._name} requires y to be passed, but it is None")
+        y = np.asarray(y)
+        if len(y) != len(x):
+            raise UserError(f"x has {len(x)} examples and y {len(y)}; give one y for each x")
+        return x, y
+
+    def _adapt(self, x, y, learner):
+        """Let the learner see the support of one task."""
+        dtype = next((p.dtype for p in self.params.values()), np.float32)
+        support = Batch(asarray(x.astype(dtype))[None], asarray(y)[None])
+        self._task = learner, support, None
+        if isinstance(learner, GradientLearner):
+            steps = learner.final_steps if self.steps is None else self.steps
+            with no_grad():
+                (path,) = deque(learner.path(self.params, support, steps), maxlen=1)
+                self._task = learner, support, learner.fixed(path, support)
+        elif self.steps is not None:
+            raise UserError(
+                f"steps is {self.steps}, but {type(learner).__name__} takes no gradient steps; "
+                "leave it out"
+            )
+        self.n_features_in_ = int(np.prod(x.shape[1:]))
+
+    def _answers(self, x, chunk=CHUNK):
+        """Return what the learner says of examples: (n, ...) -> (n, k), float64."""
+        if not hasattr(self, "_task"):
+            raise _not_fitted(f"this {self._name} is not fitted yet; call fit first")
+        learner, support, adapted = self._task
+        x, shape = _numbers(x, "x", learner), support.x.shape[2:]
+        if x.shape[1:] != shape:
+            size = int(np.prod(x.shape[1:]))
+            raise UserError(
+                f"X has {size} features, but {self._name} is expecting {self.n_features_in_} "
+                f"features as input: an example is {x.shape[1:]} here and was {shape} in fit"
+            )
+        said = []
+        for start in range(0, len(x), chunk):
+            part = asarray(x[start : start + chunk].astype(support.x.dtype))[None]
+            with no_grad():
+                if adapted is None:
+                    prediction = learner.predict(self.params, support, part)
+                else:
+                    prediction = learner.model(adapted, part)
+            said.append(to_numpy(raw(prediction))[0].astype(float))
+        said = np.concatenate(said)
+        if not np.isfinite(said).all():
+            raise UserError("the predictions are not finite: the adaptation has diverged")
+        return said
+
+
+class FewShotClassifier(_FewShot):
+    """A trained learner as a classifier that learns new classes from a handful of examples.
+
+    Parameters
+    ----------
+    learner : Learner
+        One that classifies, such as :func:`tinymaml.pretrained` gives it.
+    params : dict of str to Tensor
+        Its trained parameters.
+    steps : int, optional
+        Gradient steps of ``fit``, for a learner that takes some; by default those of its tests.
+    transductive : bool
+        Let the examples that are predicted together see each other, as in the paper's protocol.
+        By default they do not: networks with batch norm normalise every image by the statistics of
+        the examples that ``fit`` was given. The answer for an image is then the same whatever is
+        asked beside it, and one image alone can be asked about, whose own statistics would say
+        little. The paper's accuracies are of the transductive protocol, and somewhat higher.
+
+    Attributes
+    ----------
+    classes_ : array
+        The labels that ``fit`` was given, sorted.
+    n_features_in_ : int
+        Numbers in an example.
+
+    Notes
+    -----
+    Images are arrays (n, h, w), (n, h, w, channels) or, if they are square, (n, pixels); of uint8,
+    or numbers in the range of the training's, which was 0 to 1. Classes may have unequal numbers of
+    examples. MAML takes as many classes as its last layer has outputs; with a tied head, and for
+    learners that compare images, any number will do.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> classifier = tm.FewShotClassifier(*tm.pretrained("omniglot-protonet"))
+    >>> strokes = np.zeros((3, 28, 28))
+    >>> strokes[0, 4:24, 13:15] = strokes[1, 13:15, 4:24] = strokes[2, 12:16, 12:16] = 1
+    >>> moved = np.roll(strokes, 2, axis=(1, 2))
+    >>> classifier.fit(strokes, ["upright", "lying", "dot"]).predict(moved).tolist()
+    ['upright', 'lying', 'dot']
+    """
+
+    kind = "classifier"
+    names = (*_FewShot.names, "transductive")
+
+    def __init__(
+        self,
+        learner: Learner,
+        params: Params,
+        steps: int | None = None,
+        transductive: bool = False,
+    ):
+        self.learner, self.params, self.steps = learner, params, steps
+        self.transductive = transductive
+
+    def fit(self, x: Any, y: Iterable) -> "FewShotClassifier":
+        """Learn new classes from labelled examples, and forget those of the last ``fit``.
+
+        Parameters
+        ----------
+        x : array, shape (n, ...)
+        y : sequence of n labels
+            Numbers or strings.
+
+        Returns
+        -------
+        FewShotClassifier
+            Itself.
+
+        Raises
+        ------
+        UserError
+            If x or y is not of this form, or the learner does not take as many classes.
+        """
+        x, y = self._given(x, y)
+        if y.ndim != 1:
+            raise UserError(f"y has the shape {y.shape}; give one label for each example")
+        if y.dtype.kind == "f" and (y != np.floor(y)).any():
+            raise UserError("Unknown label type: y has fractions; give classes, not measurements")
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self._adapt(x, labels, self._for_classes(len(self.classes_)))
+        return self
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Return the probability of every class: (n, ...) -> (n, classes).
+
+        The softmax of the learner's scores; the columns are in the order of ``classes_``.
+        """
+        whole = max(1, len(x)) if self.transductive else CHUNK
+        scores = self._answers(x, whole)[:, : len(self.classes_)]
+        p = np.exp(scores - scores.max(-1, keepdims=True))
+        return p / p.sum(-1, keepdims=True)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Return the most probable label of every example."""
+        return self.classes_[self.predict_proba(x).argmax(-1)]
+
+    def score(self, x: Any, y: Iterable) -> float:
+        """Return the accuracy: the share of examples whose label is predicted."""
+        return float(np.mean(self.predict(x) == np.asarray(y)))
+
+    def _for_classes(self, n_way):
+        """Return the learner for so many classes; UserError if it does not take as many."""
+        learner = self.learner
+        own = {f.name for f in fields(learner)} if is_dataclass(learner) else set()
+        if getattr(learner, "loss", None) is nn.mse_loss:
+            raise UserError("this learner predicts numbers, not classes; use FewShotRegressor")
+        if "inductive" in own:
+            learner = replace(learner, inductive=not self.transductive)
+        if getattr(learner, "ways", None):
+            return replace(learner, ways=n_way)
+        if "train_way" in own:
+            return replace(learner, n_way=n_way)
+        most = getattr(_layer(learner, -1), "outputs", None) or getattr(learner, "n_way", None)
+        if most and n_way > most:
+            raise UserError(
+                f"y has {n_way} classes, but this {type(learner).__name__} was trained for {most}; "
+                "give fewer, or take a learner that compares images, such as omniglot-protonet"
+            )
+        return learner
+
+
+class FewShotRegressor(_FewShot):
+    """A trained learner as a regressor that learns a new function from a handful of points.
+
+    Parameters
+    ----------
+    learner : Learner
+        One that predicts numbers, such as :func:`tinymaml.pretrained` gives it.
+    params : dict of str to Tensor
+        Its trained parameters.
+    steps : int, optional
+        Gradient steps of ``fit``; by default those of its tests.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Numbers in an example.
+
+    Examples
+    --------
+    >>> import numpy as np, tinymaml as tm
+    >>> x, grid = np.linspace(-4, 4, 5)[:, None], np.linspace(-5, 5, 50)[:, None]
+    >>> regressor = tm.FewShotRegressor(*tm.pretrained("sinusoid"), steps=10)
+    >>> regressor.fit(x, 3 * np.sin(x + 1)).predict(grid).shape
+    (50, 1)
+    """
+
+    kind = "regressor"
+
+    def __init__(self, learner: Learner, params: Params, steps: int | None = None):
+        self.learner, self.params, self.steps = learner, params, steps
+
+    def fit(self, x: Any, y: Any) -> "FewShotRegressor":
+        """Learn a new function from points, and forget that of the last ``fit``.
+
+        Parameters
+        ----------
+        x : array, shape (n, features)
+        y : array, shape (n) or (n, outputs)
+            Predictions have the same form.
+
+        Returns
+        -------
+        FewShotRegressor
+            Itself.
+
+        Raises
+        ------
+        UserError
+            If x or y is not of this form, or the learner classifies.
+        """
+        x, y = self._given(x, y)
+        if getattr(self.learner, "loss", nn.cross_entropy) is nn.cross_entropy:
+            raise UserError("this learner predicts classes, not numbers; use FewShotClassifier")
+        y = _numbers(y, "y")
+        columns = y.reshape(len(y), -1)
+        outputs = getattr(_layer(self.learner, -1), "outputs", columns.shape[1])
+        if y.ndim > 2 or columns.shape[1] != outputs:
+            raise UserError(f"y has the shape {y.shape}; give {outputs} for each example")
+        self._columns = y.ndim == 2
+        self._adapt(x, columns.astype(np.float32), self.learner)
+        return self
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Return the value at every example: (n, features) -> (n) or (n, outputs), as y was."""
+        said = self._answers(x)
+        return said if self._columns else said[:, 0]
+
+    def score(self, x: Any, y: Any) -> float:
+        """Return R squared: 1 less the share of the variance of y that is not predicted."""
+        y, said = np.asarray(y, float), self.predict(x)
+        left, whole = ((y - said) ** 2).sum(), ((y - y.mean(axis=0)) ** 2).sum()
+        return float(1 - left / whole) if whole else float(left == 0)
+
+
+def _layer(learner, which):
+    """Return the first (0) or the last (-1) layer of a learner's network, None if it has none."""
+    networks = (getattr(learner, name, None) for name in ("model", "body", "encoder"))
+    layer = next(filter(None, networks), None)
+    while isinstance(layer, nn.Sequential):
+        layer = layer.layers[which]
+    return layer
+
+
+def _numbers(x, name, learner=None):
+    """Return what was given as an array of finite numbers, images as (n, h, w, channels)."""
+    if hasattr(x, "toarray"):
+        raise TypeError(f"{name} is a sparse matrix; give {name}.toarray()")
+    x = np.asarray(x)
+    if x.dtype.kind == "c":
+        raise UserError(f"Complex data not supported: {name} is complex; give real numbers")
+    first = _layer(learner, 0)
+    whole = 255 if x.dtype == np.uint8 and isinstance(first, IMAGE_LAYERS) else 1
+    x = x.astype(float) / whole
+    if name == "x" and x.ndim < 2:
+        raise UserError(
+            f"x has the shape {x.shape}, which is no list of examples. Reshape your data: "
+            "x[None] is one example, x[:, None] has examples of one number each"
+        )
+    if not x.size:
+        raise UserError(
+            f"{name} is empty: 0 sample(s) or 0 feature(s) (shape={x.shape}) while a minimum of 1 "
+            "is required."
+        )
+    if not np.isfinite(x).all():
+        raise UserError(f"{name} contains NaN or infinity; give finite numbers")
+    return _images(x, getattr(first, "channels", 1)) if isinstance(first, IMAGE_LAYERS) else x
+
+
+IMAGE_LAYERS = nn.Conv2d, nn.Flatten, nn.Resize  # a network that begins with one takes images
+
+
+def _images(x, channels):
+    side = isqrt(x.shape[1] // channels)
+    if x.ndim == 2 and x.shape[1] == side * side * channels:
+        x = x.reshape(-1, side, side, channels)
+    elif x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[-1] != channels:
+        raise UserError(
+            f"x has the shape {x.shape}; give images (n, h, w, {channels}), or square ones as rows"
+        )
+    return x
+
+
+def _not_fitted(sentence):
+    try:
+        from sklearn.exceptions import NotFittedError
+    except ImportError:
+        return UserError(sentence)
+    return NotFittedError(sentence)
