@@ -87,8 +87,9 @@ def picture(notebook, cell, words):
 def with_links(text, original, page):
     """Return Markdown with its links to files as they are on the page.
 
-    The page need not lie where the text was written. Links that lead out of the documentation, to
-    a notebook that is not written yet, or to the report before it is made, become plain text.
+    The page need not lie where the text was written. A learner's file becomes its place in the
+    reference. Other links that lead out of the documentation, to a notebook that is not written
+    yet, or to the report before it is made, become plain text.
 
     Parameters
     ----------
@@ -107,6 +108,8 @@ def with_links(text, original, page):
             return match[0]  # no link at all, or a broken one, of which Sphinx warns
         if there.is_relative_to(NOTEBOOKS):
             there = LEARN / there.relative_to(NOTEBOOKS)
+        if there.parent == ROOT / "tinymaml" / "learners" and there.stem != "learner":
+            return f"{{py:mod}}`{words.strip('`')} <tinymaml.learners.{there.stem}>`"
         shown = there.is_relative_to(DOCS) and there.is_file() and there.suffix != ".html"
         return f"[{words}]({os.path.relpath(there, page.parent)}{anchor})" if shown else words
 
