@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def check(name: str, yours, true, right: bool | None = None, rtol: float = 1e-4) -> bool:
+def check(name: str, yours, true, right: bool | None = None, rtol: float = 1e-4) -> None:
     """Print an answer, and whether it is right; only a right one shows the true value beside it.
 
     Parameters
@@ -16,22 +16,15 @@ def check(name: str, yours, true, right: bool | None = None, rtol: float = 1e-4)
     rtol : float
         By how much a value may be off, as a part of the true one.
 
-    Returns
-    -------
-    bool
-
     Examples
     --------
     >>> from tinymaml.checks import check
     >>> check("slope", [None, 2], [3, 2])
     slope                      yours: [? 2]                not yet
-    False
     >>> check("slope", [3, 2], [3, 2])
     slope                      yours: [3 2]                true: [3 2]  right
-    True
     >>> check("slope", [[3, 2]], [3, 2])
     slope                      yours: [[3 2]]              shape (1, 2) in place of (2,): not yet
-    False
     """
     verdict = "not yet"
     if right is None:
@@ -42,13 +35,19 @@ def check(name: str, yours, true, right: bool | None = None, rtol: float = 1e-4)
     if right:
         verdict = f"true: {_shown(true)}  right"
     print(f"{name:<26} yours: {_shown(yours):<20} {verdict}")
-    return bool(right)
 
 
 def _shown(value):
+    """Return an answer as text: of an array of more than eight numbers the first four."""
     if isinstance(value, str):
         return value
-    numbers = {"float_kind": lambda x: "?" if np.isnan(x) else f"{x:.6g}"}
     array = np.asarray(value, dtype=float)
-    text = np.array2string(array, np.inf, formatter=numbers, threshold=16, edgeitems=2)
-    return " ".join(text.split())
+    few = array if array.size <= 8 else array.ravel()[:4]
+    text = " ".join(np.array2string(few, np.inf, formatter={"float_kind": _number}).split())
+    return text if array.size <= 8 else f"{text[:-1]} ...]"
+
+
+def _number(x):
+    if np.isnan(x):
+        return "?"
+    return f"{x:.9g}" if x == np.rint(x) else f"{x:.4g}"

@@ -214,7 +214,7 @@ def time_curves(curves: dict, title: str, ax: Axes = None) -> Axes:
 
 
 def shared_legend(axes: list) -> None:
-    """Put the legend that the first of several axes would have below all of them."""
+    """Put the legend that the first of these axes would have below all of the figure."""
     handles = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
 
