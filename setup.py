@@ -33,6 +33,7 @@ extras = {
         "sphinx-mathjax-offline>=0.0.2",
         "playwright>=1.49",
     ],
+    "lite": ["jupyterlite-core==0.6.4", "jupyterlite-pyodide-kernel==0.6.1"],
     "notebooks": ["jupyterlab>=4", "nbconvert>=7"],
 }
 # One machine has one version of CUDA, so CUDA 13 has an extra of its own.

@@ -45,12 +45,14 @@ DEPENDS = {
 # Their part in the page, for JupyterLab 4.4, which is in JupyterLite 0.6; ipycanvas brings its own.
 PAGE = ("jupyterlab_widgets==3.0.15", "jupyterlite-pyodide-kernel==0.6.1")
 
+KERNEL_SETTINGS = {
+    "disablePyPIFallback": True,
+    "loadPyodideOptions": {"env": {"TINYMAML_FAST": "1"}},  # a browser takes ten times as long
+}
 SITE = {
     "appName": "tinymaml",
     "exposeAppInBrowser": True,  # for the test, which runs all cells
-    "litePluginSettings": {
-        "@jupyterlite/pyodide-kernel-extension:kernel": {"disablePyPIFallback": True}
-    },
+    "litePluginSettings": {"@jupyterlite/pyodide-kernel-extension:kernel": KERNEL_SETTINGS},
 }
 
 

@@ -6,11 +6,16 @@ builds the site that ``docs/lite.py`` makes, and is skipped without them.
 
 import inspect
 import os
+import re
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from test_notebooks import noise, read, verdicts
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -81,3 +86,96 @@ def test_the_package_works_without_threads_processes_and_system_libraries(tmp_pa
     assert "warning" not in done.stderr
     assert (tmp_path / "waves" / "fits.png").exists()
     assert not (tmp_path / "waves" / ".lock").exists()
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of a web server, with the site in a folder below it."""
+    pytest.importorskip("jupyterlite_pyodide_kernel", reason="pip install -e '.[lite]'")
+    root = tmp_path_factory.mktemp("server")
+    command = [sys.executable, ROOT / "docs" / "lite.py", root / "class" / "maml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@contextmanager
+def served(folder):
+    """Serve a folder as the how-to page says; the address."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        [*command, "--directory", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        try:
+            port = re.search(r"port (\d+)", server.stdout.readline())[1]
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            server.kill()
+
+
+NOTEBOOK = "window.jupyterapp?.shell?.currentWidget"
+OPEN = f"{NOTEBOOK}?.sessionContext?.session?.kernel && {NOTEBOOK}.content.model.cells.length > 1"
+RUN = f"""async () => {{
+    await jupyterapp.commands.execute("notebook:run-all-cells")
+    return {NOTEBOOK}.content.model.toJSON()
+}}"""
+CALL = f"""async (code) => {{
+    const future = {NOTEBOOK}.sessionContext.session.kernel.requestExecute({{code}}), said = []
+    future.onIOPub = ({{content}}) => said.push(content.text ?? content.traceback?.join("\\n") ?? "")
+    await future.done
+    return said.join("")
+}}"""
+
+
+@pytest.fixture
+def tab():
+    """A tab of a Chromium, and the addresses outside this machine that were asked for."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[docs]'")
+    outside = []
+
+    def answer(route):
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            return route.continue_()
+        outside.append(route.request.url)
+        return route.abort()
+
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        context = browser.new_context()
+        context.route("**/*", answer)
+        context.set_default_timeout(600_000)  # for the first load, on a machine that is busy
+        yield context.new_page()
+        browser.close()
+    assert not outside
+
+
+def run_notebook(tab, address, name):
+    """Run all cells of a notebook; they say what they say as committed, and no more."""
+    (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")
+    tab.goto(f"{address}lab/index.html?path={path.name}")
+    tab.wait_for_function(OPEN)
+    notebook = tab.evaluate(RUN)
+    said = ["".join(output["text"]) for output in noise(notebook)]
+    assert said in ([], ["Matplotlib is building the font cache; this may take a moment.\n"])
+    assert verdicts(notebook) == verdicts(read(path))
+
+
+def test_a_notebook_and_a_training_run_below_a_folder_of_a_server(site, tab):
+    with served(site) as address:
+        run_notebook(tab, f"{address}class/maml/", "03")
+        assert tab.evaluate(CALL, USED).endswith("used\n")
+
+
+def test_the_first_notebook_runs_from_a_server_of_its_own(site, tab):
+    with served(site / "class" / "maml") as address:
+        run_notebook(tab, address, "00")
+        tab.locator(".widget-slider").first.wait_for()
