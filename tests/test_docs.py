@@ -361,7 +361,8 @@ def public_names():
     names |= {f"tinymaml.optim.{c}" for c in ("SGD", "Adam")}
     names |= {f"tinymaml.experiments.training.{f}" for f in "train meta_step".split()}
     names |= {f"tinymaml.experiments.evaluation.{f}" for f in EVALUATION.split()}
-    for module in ("pictures.plots", "experiments.report", "experiments.datasheet", "experiments"):
+    rooms = "pictures.plots pictures.play experiments.report experiments.datasheet experiments"
+    for module in rooms.split():
         module = __import__(f"tinymaml.{module}", fromlist=["*"])
         own = inspect.getmembers(module, inspect.isfunction)
         names |= {
