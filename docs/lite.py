@@ -5,6 +5,7 @@ it takes ``pip install -e '.[lite]'`` and the package index. Pyodide's files com
 from a folder with its release, if that is named behind OUT.
 """
 
+import argparse
 import hashlib
 import json
 import re
@@ -12,10 +13,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
-ROOT = Path(__file__).resolve().parents[1]
+from pages import NOTEBOOKS, ROOT, about
 
 # Pyodide's release is not on the package index. This wheel carries the files of 0.27.7, the one
 # that jupyterlite-pyodide-kernel 0.6 takes: each was compared with the release by its SHA-256.
@@ -57,14 +60,17 @@ SITE = {
 
 
 def build(out: Path, release: Path | None = None) -> None:
-    """Build the site into a folder, in place of what is there.
+    """Build the site.
 
     Parameters
     ----------
     out : Path
+        A folder that is not there yet.
     release : Path, optional
         A folder with the files of Pyodide 0.27.7.
     """
+    if out.exists():
+        raise SystemExit(f"{out} is there already; name a folder that is not")
     with TemporaryDirectory() as room:
         lite = Path(room)
         wheels, page = lite / "wheels", lite / "page"
@@ -74,8 +80,8 @@ def build(out: Path, release: Path | None = None) -> None:
         copy_pyodide(release or carried(lite), wheels, lite / "static" / "pyodide")
         extensions = [*page.iterdir(), *wheels.glob("ipycanvas-*")]
         settings = {
-            "apps": ["lab"],
-            "contents": [str(ROOT / "notebooks")],
+            "apps": ["lab", "notebooks", "tree"],
+            "contents": [str(NOTEBOOKS)],
             "federated_extensions": [str(wheel) for wheel in extensions],
             "ignore_sys_prefix": ["federated_extensions"],  # those of whoever builds it
             "no_sourcemaps": True,
@@ -84,8 +90,8 @@ def build(out: Path, release: Path | None = None) -> None:
         write_json(lite / "jupyter_lite_config.json", {"LiteBuildConfig": settings})
         site = {"jupyter-lite-schema-version": 0, "jupyter-config-data": SITE}
         write_json(lite / "jupyter-lite.json", site)
-        shutil.rmtree(out, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "jupyterlite_core", "build"], check=True, cwd=lite)
+        (out / "index.html").write_text(start_page(), encoding="utf-8")
 
 
 def pip(command, *arguments):
@@ -146,5 +152,44 @@ def copy_pyodide(release, wheels, pyodide):
     write_json(pyodide / "pyodide-lock.json", lock | {"packages": found})
 
 
+# JupyterLite reads the settings of a site from its first page too, and stops without the script.
+START = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>tinymaml</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="static/favicons/favicon.ico">
+<style>
+:root {{ color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }}
+body {{ max-width: 44rem; margin: 2rem auto; padding: 0 1rem }}
+li {{ margin: 1rem 0; list-style: none }} ul {{ padding: 0 }} li a {{ font-weight: 600 }}
+</style>
+<script id="jupyter-config-data" type="application/json" data-jupyter-lite-root=".">{{}}</script>
+</head><body>
+<h1>tinymaml</h1>
+<p>Notebooks about learning to learn. They run here, in a tab of this browser: open one and choose
+<em>Run, Run All Cells</em>. Its first cell takes a while, since it brings Python and NumPy. What
+you write stays in this browser; <em>File, Download</em> takes it along.</p>
+<ul>
+{}
+</ul>
+<p>All of them with a list of files: <a href="lab/index.html">JupyterLab</a>.</p>
+</body></html>
+"""
+
+
+def start_page():
+    """The list of notebooks, each with what its first cell says of itself."""
+    lines = []
+    for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        title, summary, _, minutes = about(path)
+        open_it = f"notebooks/index.html?path={quote(path.name)}"
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[*$`]", r"\1", summary)
+        lines.append(f'<li><a href="{open_it}">{title}</a> · {minutes}<br>{escape(plain)}</li>')
+    return START.format("\n".join(lines))
+
+
 if __name__ == "__main__":
-    build(*(Path(word).resolve() for word in sys.argv[1:3]))
+    parser = argparse.ArgumentParser(description="Build the notebooks as a site for browsers.")
+    parser.add_argument("out", type=Path, help="the folder to make")
+    parser.add_argument("release", type=Path, nargs="?", help="a folder with Pyodide 0.27.7")
+    given = parser.parse_args()
+    build(given.out.resolve(), given.release)

@@ -58,6 +58,7 @@ def _read(docname, source):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_links("".join(cell["source"]), path, DOCS / docname)
+        notebook["cells"][0]["source"] += online(path.relative_to(ROOT).as_posix())
         source[0] = json.dumps(notebook)
         return
     here = DOCS / docname
@@ -123,7 +124,7 @@ def _by_last_name(app, env, node, contnode):
     )
 
 
-def _about(path):
+def about(path):
     """Return title, first paragraph, goals and minutes of a notebook, from its first cell."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     text = "".join(cells[0]["source"])
@@ -139,7 +140,7 @@ def notebooks():
     """List the notebooks with what their first cells say of themselves."""
     lines = []
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
-        title, summary, goals, minutes = _about(path)
+        title, summary, goals, minutes = about(path)
         solution = f"solutions/{path.stem}_solutions.ipynb"
         parts = [f"**[{title}](learn/{path.name})**", minutes]
         if (NOTEBOOKS / solution).exists():
@@ -147,6 +148,26 @@ def notebooks():
         lines += [" · ".join(parts), "", with_links(summary, path, LEARN), ""]
         lines += [f"* {with_links(goal, path, LEARN)}" for goal in goals] + [""]
     return "\n".join(lines)
+
+
+def online(path="notebooks"):
+    """Return a line with links that open a notebook on Binder and Colab, or all of them on Binder.
+
+    They take the repository from its public address, the line ``repository-code:`` in CITATION.cff,
+    and there are none without it.
+    """
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    home = re.search(
+        r"^repository-code: [\"']?https://github\.com/([\w.-]+/[\w.-]+)", citation, re.M
+    )
+    if home is None:
+        return ""
+    binder = f"[Binder](https://mybinder.org/v2/gh/{home[1]}/HEAD?labpath={path})"
+    if not path.endswith(".ipynb"):
+        return f"Without installing anything: all notebooks on {binder}."
+    colab = f"[Colab](https://colab.research.google.com/github/{home[1]}/blob/main/{path})"
+    install = f"%pip install git+https://github.com/{home[1]}"
+    return f"\n\n**Run it** on {binder}, or on {colab} with `{install}` in a first cell.\n"
 
 
 def commands():
@@ -219,6 +240,7 @@ def numpy_names():
 
 GENERATED = {
     "notebooks": notebooks,
+    "online": online,
     "commands": commands,
     "settings": settings,
     "numpy-functions": numpy_names,

@@ -7,6 +7,7 @@ builds the site that ``docs/lite.py`` makes, and is skipped without them.
 import inspect
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from test_docs import BLOCK, check_extras
 from test_notebooks import noise, read, verdicts
 
 TESTS = Path(__file__).parent
@@ -92,26 +94,33 @@ def test_the_package_works_without_threads_processes_and_system_libraries(tmp_pa
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def commands():
+    """The commands of the page, by what they are for."""
+    page = (ROOT / "docs" / "browser.md").read_text(encoding="utf-8")
+    (_, install), (_, build), (_, serve) = BLOCK.findall(page)
+    return {"install": install, "build": shlex.split(build), "serve": shlex.split(serve)}
+
+
+@pytest.fixture(scope="module")
+def site(commands, tmp_path_factory):
     """The folder of a web server, with the site in a folder below it."""
     pytest.importorskip("jupyterlite_pyodide_kernel", reason="pip install -e '.[lite]'")
+    check_extras(commands["install"])
     root = tmp_path_factory.mktemp("server")
-    command = [sys.executable, ROOT / "docs" / "lite.py", root / "class" / "maml"]
+    python, script, out = commands["build"]
+    command = [sys.executable, ROOT / script, root / "class" / out]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert (python, done.returncode) == ("python", 0), done.stderr
     return root
 
 
 @contextmanager
-def served(folder):
-    """Serve a folder as the how-to page says; the address."""
-    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
-    with subprocess.Popen(
-        [*command, "--directory", folder],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
+def served(commands, folder):
+    """Serve a folder; the address."""
+    _, *options, _ = commands["serve"]
+    command = [sys.executable, "-u", *options, folder, "0", "--bind", "127.0.0.1"]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **pipe) as server:
         try:
             port = re.search(r"port (\d+)", server.stdout.readline())[1]
             yield f"http://127.0.0.1:{port}/"
@@ -127,10 +136,20 @@ RUN = f"""async () => {{
 }}"""
 CALL = f"""async (code) => {{
     const future = {NOTEBOOK}.sessionContext.session.kernel.requestExecute({{code}}), said = []
-    future.onIOPub = ({{content}}) => said.push(content.text ?? content.traceback?.join("\\n") ?? "")
+    future.onIOPub = ({{content}}) => said.push(content.text ?? content.traceback?.join("") ?? "")
     await future.done
     return said.join("")
 }}"""
+
+SHOW_SLIDERS = f"""async () => {{
+    const {{content}} = {NOTEBOOK}, {{cells}} = content.model.toJSON()
+    const moves = (cell) => JSON.stringify(cell.outputs ?? "").includes("widget-view")
+    await content.scrollToItem(cells.findIndex(moves), "start")
+}}"""
+OTHER_PICTURE = """(before) => {
+    const picture = document.querySelector(".jupyter-widgets img")
+    return picture && picture.src != before
+}"""
 
 
 @pytest.fixture
@@ -161,7 +180,8 @@ def tab():
 def run_notebook(tab, address, name):
     """Run all cells of a notebook; they say what they say as committed, and no more."""
     (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")
-    tab.goto(f"{address}lab/index.html?path={path.name}")
+    tab.goto(address)
+    tab.locator(f"a[href*='{path.name}']").click()
     tab.wait_for_function(OPEN)
     notebook = tab.evaluate(RUN)
     said = ["".join(output["text"]) for output in noise(notebook)]
@@ -169,13 +189,17 @@ def run_notebook(tab, address, name):
     assert verdicts(notebook) == verdicts(read(path))
 
 
-def test_a_notebook_and_a_training_run_below_a_folder_of_a_server(site, tab):
-    with served(site) as address:
+def test_a_notebook_and_a_training_run_below_a_folder_of_a_server(commands, site, tab):
+    with served(commands, site) as address:
         run_notebook(tab, f"{address}class/maml/", "03")
         assert tab.evaluate(CALL, USED).endswith("used\n")
 
 
-def test_the_first_notebook_runs_from_a_server_of_its_own(site, tab):
-    with served(site / "class" / "maml") as address:
+def test_the_first_notebook_runs_from_a_server_of_its_own(commands, site, tab):
+    with served(commands, site / "class" / "maml") as address:
         run_notebook(tab, address, "00")
-        tab.locator(".widget-slider").first.wait_for()
+        tab.evaluate(SHOW_SLIDERS)
+        picture = tab.locator(".jupyter-widgets img").first
+        before = picture.get_attribute("src")
+        tab.locator(".jupyter-widgets .noUi-handle").first.press("ArrowUp")
+        tab.wait_for_function(OTHER_PICTURE, arg=before)
