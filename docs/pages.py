@@ -14,7 +14,7 @@ from unittest import mock
 
 from tinymaml import cli
 from tinymaml.engine.numpy_rules import PASSING, REFUSED, listed, numpy_functions
-from tinymaml.experiments import EXPERIMENTS
+from tinymaml.experiments import EXPERIMENTS, pretrained
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -238,10 +238,23 @@ def numpy_names():
     )
 
 
+def trained_networks():
+    """List the networks that ship: score, protocol, and the command that made each."""
+    lines = []
+    for name in pretrained.names():
+        run = pretrained.opened(pretrained.PREFIX + name)
+        about, protocol = pretrained.describe(name), run.read_json("results.json")["protocol"]
+        words = f"{about[1]}. {about[2]}: {about[3]}"
+        made = run.read_json("config.json")["command"]
+        lines += [f"``{name}``", f"    {words}", "", f"    {protocol}", "", f"    ``{made}``", ""]
+    return "\n".join(lines).replace("+-", "±")
+
+
 GENERATED = {
     "notebooks": notebooks,
     "online": online,
     "commands": commands,
     "settings": settings,
     "numpy-functions": numpy_names,
+    "trained-networks": trained_networks,
 }

@@ -342,7 +342,7 @@ def test_the_list_shows_every_experiment_and_the_papers_numbers(capsys):
     for number in ("0.67 / 0.38 / 0.35", "98.7 +- 0.4 %", "48.07 +- 1.75 %", "89.7 +- 1.1 %"):
         assert number in said
     groups = {}
-    for line in said.split("\n\n")[1:-1]:
+    for line in said.split("\n\n")[1:-2]:
         group, *rows = line.splitlines()
         groups[group] = {row.split()[0] for row in rows}
     assert set(groups) <= set(GROUPS) and set().union(*groups.values()) == set(EXPERIMENTS)

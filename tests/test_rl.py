@@ -392,10 +392,11 @@ def test_the_product_is_that_of_the_hessian_of_the_kl(first_order):
         return {"mean": mean, "log_std": log_std}
 
     theta = {name: p.data for name, p in theta.items()}
-    now = outputs({name: tm.tensor(p, requires_grad=True) for name, p in theta.items()})
+    tensors = {name: tm.tensor(p, requires_grad=True) for name, p in theta.items()}
+    now = outputs(tensors)
     query = query._replace(y=y._replace(mean=now["mean"].numpy(), log_std=now["log_std"].numpy()))
     v = vector_of(learner.policy.init(np.random.default_rng(0)), 2)
-    found = learner.kl_product(theta, support, query, v)
+    found = learner.kl_product(tensors, support, query, v)
 
     _, moved = func.jvp(outputs, theta, v)
     _, pullback = func.vjp(outputs, theta)

@@ -3,6 +3,7 @@
 They need no scikit-learn, and work with what it has for classifiers and regressors.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
@@ -19,6 +20,7 @@ from .learners import Learner
 from .learners.learner import GradientLearner, Params
 from .tasks import Batch
 
+WIDEST = 16  # numbers of images do not reach farther, not even standardised ones
 CHUNK = 100  # examples that are predicted at once, lest many fill the memory
 
 
@@ -60,9 +62,17 @@ class _FewShot:
 
     def _given(self, x, y):
         """Return examples as the learner takes them, and y as an array with as many entries."""
+        says, loss = hasattr(self.learner, "predict"), getattr(self.learner, "loss", None)
+        sorts = hasattr(self.learner, "n_way") or loss is nn.cross_entropy
+        if not says or (sorts if self.kind == "regressor" else loss is nn.mse_loss):
+            what = "sorts into classes" if sorts else "predicts numbers" if says else "acts"
+            raise UserError(
+                f"this {type(self.learner).__name__} {what}; a {self._name} takes a learner whose "
+                f"predictions are {'classes' if self.kind == 'classifier' else 'numbers'}"
+            )
         x = _numbers(x, "x", self.learner)
         if y is None:
-            raise UserError(f"y is None: {self._name} requires y to be passed, but it is None")
+            raise UserError(f"{self._name} requires y to be passed, but the target y is None")
         y = np.asarray(y)
         if len(y) != len(x):
             raise UserError(f"x has {len(x)} examples and y {len(y)}; give one y for each x")
@@ -190,7 +200,7 @@ class FewShotClassifier(_FewShot):
         x, y = self._given(x, y)
         if y.ndim != 1:
             raise UserError(f"y has the shape {y.shape}; give one label for each example")
-        if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        if y.dtype.kind == "f" and (_numbers(y, "y") != np.floor(y)).any():
             raise UserError("Unknown label type: y has fractions; give classes, not measurements")
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._adapt(x, labels, self._for_classes(len(self.classes_)))
@@ -208,7 +218,8 @@ class FewShotClassifier(_FewShot):
 
     def predict(self, x: Any) -> np.ndarray:
         """Return the most probable label of every example."""
-        return self.classes_[self.predict_proba(x).argmax(-1)]
+        best = self.predict_proba(x).argmax(-1)
+        return self.classes_[best]
 
     def score(self, x: Any, y: Iterable) -> float:
         """Return the accuracy: the share of examples whose label is predicted."""
@@ -218,8 +229,6 @@ class FewShotClassifier(_FewShot):
         """Return the learner for so many classes; UserError if it does not take as many."""
         learner = self.learner
         own = {f.name for f in fields(learner)} if is_dataclass(learner) else set()
-        if getattr(learner, "loss", None) is nn.mse_loss:
-            raise UserError("this learner predicts numbers, not classes; use FewShotRegressor")
         if "inductive" in own:
             learner = replace(learner, inductive=not self.transductive)
         if getattr(learner, "ways", None):
@@ -286,8 +295,6 @@ class FewShotRegressor(_FewShot):
             If x or y is not of this form, or the learner classifies.
         """
         x, y = self._given(x, y)
-        if getattr(self.learner, "loss", nn.cross_entropy) is nn.cross_entropy:
-            raise UserError("this learner predicts classes, not numbers; use FewShotClassifier")
         y = _numbers(y, "y")
         columns = y.reshape(len(y), -1)
         outputs = getattr(_layer(self.learner, -1), "outputs", columns.shape[1])
@@ -347,6 +354,12 @@ IMAGE_LAYERS = nn.Conv2d, nn.Flatten, nn.Resize  # a network that begins with on
 
 
 def _images(x, channels):
+    if abs(x).max() > WIDEST:
+        warnings.warn(
+            f"images have numbers up to {abs(x).max():g}, where networks were trained on 0 to 1: "
+            "give uint8, or divide by 255",
+            stacklevel=4,
+        )
     side = isqrt(x.shape[1] // channels)
     if x.ndim == 2 and x.shape[1] == side * side * channels:
         x = x.reshape(-1, side, side, channels)

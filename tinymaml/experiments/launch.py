@@ -15,7 +15,7 @@ from .presets import experiment_of, from_config
 from .pretrained import PREFIX, opened
 from .problem import Problem
 from .runs import Run
-from .schedule import flag
+from .schedule import FALLING, flag
 from .tables import table
 from .training import train
 
@@ -142,7 +142,7 @@ def _resumed(run, name, settings):
                 "keeps its settings (only --steps may grow), so leave it out or start a new --out"
             )
     experiment = from_config(name, kept.config() | settings)
-    to_zero = kept.schedule.decay in ("linear", "cosine")
+    to_zero = kept.schedule.decay in FALLING
     if to_zero and experiment.schedule.steps != kept.schedule.steps:
         raise UserError(
             f"--steps differs from the run's {kept.schedule.steps}, over which its learning rate "

@@ -7,6 +7,7 @@ checkpoint of the parameters alone.
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import make_folder
 from ..learners import Learner
 from ..learners.learner import Params
 from .presets import experiment_of
@@ -22,7 +23,7 @@ def names() -> list[str]:
     return sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 
 
-def pretrained(name: str) -> tuple[Learner, Params]:
+def pretrained(name: str | Path) -> tuple[Learner, Params]:
     """Return a trained network that ships with the package: its learner, and its parameters.
 
     Nothing is trained and nothing is downloaded. ``tinymaml list`` shows the networks with their
@@ -30,7 +31,7 @@ def pretrained(name: str) -> tuple[Learner, Params]:
 
     Parameters
     ----------
-    name : str
+    name : str or Path
         Of the network, or the folder of a run of your own.
 
     Returns
@@ -53,7 +54,8 @@ def pretrained(name: str) -> tuple[Learner, Params]:
     >>> learner.predict(params, tasks.support, tasks.query.x).shape
     (1, 10, 1)
     """
-    run = Run(name) if Run(name).path.is_dir() and name not in names() else opened(PREFIX + name)
+    own = Path(name).is_dir() and name not in names()
+    run = Run(name) if own else opened(f"{PREFIX}{name}")
     _, experiment = experiment_of(run)
     reached = run.load(experiment.init(), settings=experiment.recipe())
     return experiment.learner, reached.params
@@ -111,6 +113,7 @@ def pack(folder: str, out: str) -> None:
         raise UserError(f"{packed.path} holds a run; choose another folder")
     made = command(results, run.read_json("config.json").get("data"))
     config = {"experiment": name, "settings": experiment.config(), "data": None, "command": made}
-    packed.start(config)
+    make_folder(packed.path)
+    packed.write_json("config.json", config)
     packed.save(Checkpoint(reached.step, reached.params, {}, [], experiment.recipe()))
     packed.write_json("results.json", results)

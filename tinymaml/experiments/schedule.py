@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..optim import SGD, Adam
 
 ABOVE_0 = 5e-324  # the smallest positive number
+FALLING = ("linear", "cosine")  # decays to 0 at the last step, wherever that is
 HALVING = 2000  # steps after which "halving" halves the rate (Snell et al. 2017)
 
 

@@ -6,7 +6,7 @@ from pathlib import PureWindowsPath
 
 from .presets import EXPERIMENTS
 from .problem import Problem
-from .schedule import flag
+from .schedule import FALLING, flag
 
 SHOWN = (0, 1, 2, 3, 5, 10, 20, 50)  # steps of a long curve
 
@@ -44,7 +44,8 @@ def recipe(results: dict) -> list[str]:
     """
     name = results["experiment"]  # runs of other versions may be of others
     usual, words = EXPERIMENTS[name].config() if name in EXPERIMENTS else {}, [name]
-    for key, value in (results["settings"] | {"steps": results["trained_steps"]}).items():
+    steps = {} if _to_zero(results) else {"steps": results["trained_steps"]}
+    for key, value in (results["settings"] | steps).items():
         if key in usual and key != "seed" and value is not False and value != usual[key]:
             words += [flag(key)] if value is True else [flag(key), str(value)]
     return words
@@ -69,7 +70,15 @@ def command(results: dict, images: str | None) -> str:
     words = ["tinymaml", "train", *recipe(results), "--seed", str(results["seed"])]
     if images:
         words += ["--data", f"DIR/{PureWindowsPath(str(images)).name}"]
-    return shlex.join(words)
+    stopped = _to_zero(results) and results["trained_steps"] < results["settings"]["steps"]
+    return shlex.join(words) + f"  # stopped after {results['trained_steps']}" * stopped
+
+
+def _to_zero(results):
+    """Return whether the meta-rate falls to 0 at the last step, so that fewer are another run."""
+    preset = EXPERIMENTS.get(results["experiment"])
+    decay = results["settings"].get("decay", preset.schedule.decay if preset else "none")
+    return decay in FALLING and "steps" in results["settings"]
 
 
 def table(problem: Problem, results: dict) -> str:

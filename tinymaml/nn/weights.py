@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -32,16 +33,20 @@ def zeros(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 def normal(std: float, mean: float = 0.0) -> Initialiser:
     """Return an initialiser: normal of standard deviation ``std``."""
-    return lambda rng, shape: rng.normal(mean, std, shape)
+    return partial(_normal, std=std, mean=mean)  # which can be pickled, as a closure cannot
 
 
 def truncated_normal(std: float) -> Initialiser:
     """Return an initialiser: normal of standard deviation ``std``, redrawn beyond two of them."""
+    return partial(_truncated_normal, std=std)
 
-    def draw(rng, shape):
-        z = rng.standard_normal(shape)
-        while (far := np.abs(z) > 2).any():
-            z[far] = rng.standard_normal(far.sum())
-        return std * z
 
-    return draw
+def _normal(rng, shape, std, mean):
+    return rng.normal(mean, std, shape)
+
+
+def _truncated_normal(rng, shape, std):
+    z = rng.standard_normal(shape)
+    while (far := np.abs(z) > 2).any():
+        z[far] = rng.standard_normal(far.sum())
+    return std * z

@@ -187,10 +187,32 @@ class MAML:
         losses = (surrogates.importance, surrogates.divergence)
         return tuple(loss(self.policy, params, *query).mean() for loss in losses)
 
+    @no_grad()
     def kl_product(self, theta: Params, support: tuple, query: Batch, v: dict) -> Params:
-        """Return the Hessian of the mean KL at theta times v, exactly: through the adaptation."""
-        kl = lambda theta: self.loss(surrogates.divergence, theta, support, query)
-        return hvp(kl, theta, v)
+        """Return the Hessian of the mean KL at theta times v, exactly: J^T F J v.
+
+        F is the Hessian of the KL at theta', where its gradient is 0, so that the second
+        derivative of theta' has no part; and J = d theta' / d theta, for each step I - alpha H
+        with the Hessian H of the inner loss.
+        """
+        n = len(query.x)
+        params, v, steps = maml.per_task(theta, n), maml.per_task(v, n), []
+
+        def through(v, at, rollouts):
+            if self.first_order:
+                return v
+            curved = hvp(lambda params: self.inner_loss(params, *rollouts).sum(), at, v)
+            return {name: v[name] - self.lr * curved[name] for name in v}
+
+        for rollouts in support:
+            steps.append((params, rollouts))
+            params = self.adapt(params, rollouts)
+        for step in steps:
+            v = through(v, *step)
+        v = hvp(lambda params: surrogates.divergence(self.policy, params, *query).mean(), params, v)
+        for step in reversed(steps):
+            v = through(v, *step)
+        return {name: v[name].sum(axis=0) for name in v}
 
     def over_tasks(self, function: Callable, theta: Params, parts: Sequence, *more: Any) -> Any:
         """Return what one of these functions gives in the mean over the tasks of all chunks.

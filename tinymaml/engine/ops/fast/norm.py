@@ -44,7 +44,8 @@ class _Folded:
         self.lead, self.c = self.shape[: len(self.shape) - core], self.shape[-1]
         self.n = math.prod(self.shape[len(self.shape) - core : -1])
         self.tasks = math.prod(self.lead)
-        fit = max(1, 1024 // self.c)
+        # a GPU has no use for longer rows, and every call less is a gain there
+        fit = max(1, 1024 // self.c) if isinstance(a, np.ndarray) else 1
         self.fold = next(f for f in range(fit, 0, -1) if self.n % f == 0)
         rows, width = self.n // self.fold, self.fold * self.c
         self.blocks = blocks(a, self.tasks, rows, width, NORM_BLOCK)
@@ -65,7 +66,7 @@ class _Folded:
 
     def wide(self, a):
         """Repeat numbers per channel for every row that is viewed as one."""
-        return np.concatenate([a] * self.fold, axis=-1)
+        return np.concatenate([a] * self.fold, axis=-1) if self.fold > 1 else a
 
     def sums(self, terms, count):
         """Return the sums over the batch of the ``count`` arrays that ``terms(t, i)`` yields.
@@ -78,7 +79,10 @@ class _Folded:
             # a product with a row of ones is several times faster than sum(axis=1)
             row = self.ones[:, : i.stop - i.start]
             for total, term in zip(sums, terms(t, i)):
-                total[t] += row @ term
+                part = total[t]
+                part += row @ term
+        if self.fold == 1:
+            return sums
         return [s.reshape(self.tasks, 1, self.fold, self.c).sum(axis=2) for s in sums]
 
     def dots(self, u, x, mu, s, *others):
