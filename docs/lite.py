@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from pages import NOTEBOOKS, ROOT, about
+from pages import NOTEBOOKS, ROOT, _about
 
 # Pyodide's release is not on the package index. This wheel carries the files of 0.27.7, the one
 # that jupyterlite-pyodide-kernel 0.6 takes: each was compared with the release by its SHA-256.
@@ -180,7 +180,7 @@ def start_page():
     """The list of notebooks, each with what its first cell says of itself."""
     lines = []
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
-        title, summary, _, minutes = about(path)
+        title, summary, _, minutes = _about(path)
         open_it = f"notebooks/index.html?path={quote(path.name)}"
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[*$`]", r"\1", summary)
         lines.append(f'<li><a href="{open_it}">{title}</a> · {minutes}<br>{escape(plain)}</li>')
