@@ -98,6 +98,7 @@ def _read(docname, source):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_links("".join(cell["source"]), path, DOCS / docname)
+        notebook["cells"][0]["source"] += online(path.relative_to(ROOT).as_posix())
         source[0] = json.dumps(notebook)
         return
     here = DOCS / docname
@@ -204,6 +205,26 @@ def notebooks():
         lines += [" · ".join(parts), "", with_links(summary, path, LEARN), ""]
         lines += [f"* {with_links(goal, path, LEARN)}" for goal in goals] + [""]
     return "\n".join(lines)
+
+
+def online(path="notebooks"):
+    """Return a line with links that open a notebook on Binder and Colab, or all of them on Binder.
+
+    They take the repository from its public address, the line ``repository-code:`` in CITATION.cff,
+    and there are none without it.
+    """
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    home = re.search(
+        r"^repository-code: [\"']?https://github\.com/([\w.-]+/[\w.-]+)", citation, re.M
+    )
+    if home is None:
+        return ""
+    binder = f"[Binder](https://mybinder.org/v2/gh/{home[1]}/HEAD?labpath={path})"
+    if not path.endswith(".ipynb"):
+        return f"Without installing anything: all notebooks on {binder}."
+    colab = f"[Colab](https://colab.research.google.com/github/{home[1]}/blob/main/{path})"
+    install = f"%pip install git+https://github.com/{home[1]}"
+    return f"\n\n**Run it** on {binder}, or on {colab} with `{install}` in a first cell.\n"
 
 
 def gallery():
@@ -331,6 +352,7 @@ GENERATED = {
     "first-commands": lambda: readme("## Two commands", "## What it looks like"),
     "gallery": gallery,
     "notebooks": notebooks,
+    "online": online,
     "commands": commands,
     "settings": settings,
     "networks": networks,
