@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "sphinx_design",
     "pages",
 ]
 exclude_patterns = ["results/*/**"]  # the runs' own files
