@@ -29,6 +29,7 @@ GALLERY = {
     "03_maml_by_hand": "code-22",
     "04_sinusoid": "code-18",
     "05_omniglot": "code-29",
+    "10_where_maml_sits": "loops",
     "11_algorithm_3_in_the_plane": "nb11-09",
     "01_autograd_from_scratch": "code-30",
     "02_gradients_of_gradients": "code-08",
@@ -108,15 +109,15 @@ def _read(docname, source):
     if docname == "results/report":  # its anchors are HTML, which Markdown's links do not find here
         source[0] = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", source[0], flags=re.M)
     text = _GENERATED.sub(lambda match: GENERATED[match[1]](), source[0])
-    text = _PICTURE.sub(lambda match: shown(*match.groups()), text)
+    text = _PICTURE.sub(lambda match: _shown(*match.groups()), text)
     source[0] = with_links(text, here, here)
 
 
-def shown(notebook, cell, words):
-    """Show what a notebook's cell has drawn: the page has ``picture: NOTEBOOK CELL: in words``."""
-    path = LEARN / "pictures" / f"{notebook}-{cell}.png"
-    path.write_bytes(picture(notebook, cell))
-    return f"![{words}](learn/pictures/{path.name})"
+def _shown(stem, cell, words):
+    """Show what a cell drew: the page has ``picture: NOTEBOOK CELL: the picture in words``."""
+    name = f"{stem}-{cell}.png"
+    (LEARN / "pictures" / name).write_bytes(picture(stem, cell))
+    return f"![{words}](learn/pictures/{name})"
 
 
 def with_links(text, original, page):
