@@ -67,7 +67,7 @@ def told(folder, code):
     """Return what a Python like that of a browser does and says."""
     paths = os.pathsep.join(map(str, (ROOT, TESTS)))
     settings = {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    command = [sys.executable, "-c", f"import like_a_browser\n{code}"]
+    command = [sys.executable, "-c", f"import like_a_browser\nlike_a_browser.become()\n{code}"]
     settings = os.environ | settings
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
 
