@@ -32,9 +32,10 @@ extras = {
         "numpydoc>=1.8",
         "sphinx-copybutton>=0.5.2",
         "sphinx-mathjax-offline>=0.0.2",
+        "sphinx-design>=0.6",
         "playwright>=1.49",
     ],
-    "notebooks": ["jupyterlab>=4", "nbconvert>=7"],
+    "notebooks": ["jupyterlab>=4", "nbconvert>=7", "ipywidgets>=8.1", "ipycanvas>=0.13"],
 }
 # One machine has one version of CUDA, so CUDA 13 has an extra of its own.
 extras["gpu-cuda13"] = ["cupy-cuda13x>=13.6"]

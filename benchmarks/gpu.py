@@ -24,7 +24,11 @@ from . import measure, ours
 from .workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[1]
-TESTS = "test_engine test_derivatives test_strict test_func test_nn test_maml test_compile".split()
+TESTS = [
+    *"test_engine test_derivatives test_strict test_func test_nn test_maml test_compile".split(),
+    *"test_recurrent test_metric_learners test_memory_learners test_statistician".split(),
+    *"test_meta_lstm test_optim".split(),
+]
 CONTENDERS = ("tinymaml", "tinymaml eager", "torch", "jax")
 SECONDS = 5  # of timed steps
 

@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "numpydoc",
+    "sphinx_design",
     "pages",
 ]
 exclude_patterns = ["results/*/**"]  # the runs' own files

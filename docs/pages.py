@@ -5,6 +5,7 @@ A comment ``generated: NAME`` in a page is replaced by what the function of that
 """
 
 import argparse
+import base64
 import json
 import os
 import re
@@ -19,6 +20,24 @@ from tinymaml.experiments import EXPERIMENTS, pretrained
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 NOTEBOOKS, LEARN = ROOT / "notebooks", DOCS / "learn"
+
+# The notebooks in the order of the start page's gallery, and the cells whose pictures stand for
+# them; those that are not named here follow, each with its first picture.
+GALLERY = {
+    "00_five_points_and_a_wave": "code-06",
+    "08_museum_of_bugs": "nb08-22",
+    "03_maml_by_hand": "code-22",
+    "04_sinusoid": "code-18",
+    "12_how_long_is_a_step": "code-42",
+    "05_omniglot": "code-29",
+    "11_algorithm_3_in_the_plane": "nb11-09",
+    "01_autograd_from_scratch": "code-30",
+    "02_gradients_of_gradients": "code-08",
+    "06_miniimagenet": "code-12",
+    "07_checking_gradients": "nb07-60",
+    "09_the_step_as_numpy": "nb09-33",
+}
+ONE_START = ("00_five_points_and_a_wave", "code-09")  # Figure 1, which the README shows too
 
 _GENERATED = re.compile(r"^(?:<!--|\.\.) generated: ([\w-]+)(?: -->)?$", re.M)  # Markdown, reST
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s#]+)(#[^()\s]*)?\)")
@@ -45,6 +64,26 @@ def copy_notebooks():
         if not copy.exists() or copy.read_bytes() != path.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+    (LEARN / "pictures").mkdir(exist_ok=True)
+    for stem in gallery_order():
+        (LEARN / "pictures" / f"{stem}.png").write_bytes(picture(stem, GALLERY.get(stem)))
+    (DOCS / "one_start.png").write_bytes(picture(*ONE_START))
+
+
+def gallery_order():
+    """Return the stems of the notebooks in the order of the gallery."""
+    stems = [path.stem for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
+    return sorted(stems, key=lambda stem: (*GALLERY, stem).index(stem))
+
+
+def picture(stem, cell=None):
+    """Return the PNG that a cell of a notebook drew as it was committed; by default the first."""
+    cells = json.loads((NOTEBOOKS / f"{stem}.ipynb").read_text(encoding="utf-8"))["cells"]
+    for drawn in cells:
+        for output in drawn.get("outputs", ()):
+            if cell in (None, drawn["id"]) and "image/png" in output.get("data", {}):
+                return base64.b64decode(output["data"]["image/png"])
+    raise ValueError(f"{stem}: {cell or 'no cell'} has a picture; name one in GALLERY")
 
 
 def _notebooks():
@@ -156,6 +195,30 @@ def notebooks():
     return "\n".join(lines)
 
 
+def gallery():
+    """Show a card for each notebook: a picture of its own, its title, what it is about."""
+    cards = []
+    for stem in gallery_order():
+        title, summary, _, minutes = _about(NOTEBOOKS / f"{stem}.ipynb")
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(summary.split()))
+        first_sentence = re.match(r".*?[.?!](?= |$)", words)[0]
+        options = {"img-top": f"learn/pictures/{stem}.png", "img-alt": f"A picture of {title}"}
+        options |= {"link": f"learn/{stem}", "link-type": "doc"}
+        lines = [f":{name}: {value}" for name, value in options.items()]
+        head = "````{grid-item-card} " + title
+        cards.append("\n".join([head, *lines, "", f"{first_sentence} *{minutes}*", "````"]))
+    grid = "`````{grid} 2 2 3 3\n:gutter: 2 3 3 3\n:padding: 0\n:class-container: gallery\n\n"
+    return grid + "\n".join(cards) + "\n`````"
+
+
+def readme(start, end):
+    """Show the README from one heading up to another, with its links and pictures as they are."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    part = text[text.index(start) : text.index(end)]
+    part = re.sub(r"(!\[[^\]]*\]\()docs/", r"\1", part)
+    return with_links(part, ROOT / "README.md", DOCS / "index.md")
+
+
 def commands():
     """Show what ``--help`` says, command by command."""
     with mock.patch.dict(os.environ, COLUMNS="88"):
@@ -237,6 +300,9 @@ def trained_networks():
 
 
 GENERATED = {
+    "start": lambda: readme("\n\n", "## Two commands"),  # without the title
+    "first-commands": lambda: readme("## Two commands", "## What it looks like"),
+    "gallery": gallery,
     "notebooks": notebooks,
     "commands": commands,
     "settings": settings,

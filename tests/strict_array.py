@@ -42,7 +42,7 @@ FUNCTIONS = {
     "squeeze": "a, axis=None",
     "expand_dims": "a, axis",
     "broadcast_to": "array, shape",
-    **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d"), "*arrays"),
+    **dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d"), "*arys"),
     **dict.fromkeys(
         ("concatenate", "stack"), "tup, axis=0, out=None, *, dtype=None, casting='same_kind'"
     ),
@@ -62,7 +62,7 @@ FUNCTIONS = {
     "select": "condlist, choicelist, default=0",
     "nonzero": "a",
     "searchsorted": "a, v, side='left', sorter=None",
-    "i0": "x, /, out=None",
+    "i0": "x, /, out=None, *, casting='same_kind', dtype=None",
     "unwrap": "p, discont=None, axis=-1, *, period=2 * np.pi",
     "clip": "a, a_min, a_max, out=None",
     **dict.fromkeys(("round", "around"), "a, decimals=0, out=None"),
@@ -74,13 +74,13 @@ FUNCTIONS = {
     **dict.fromkeys(("dot", "outer"), "a, b, out=None"),
     **dict.fromkeys(("inner", "vdot", "kron"), "a, b"),
     "tensordot": "a, b, axes=2",
-    "einsum": "subscripts, *operands, dtype=None, optimize=False",
+    "einsum": "*operands, dtype=None, optimize=False",
     "cross": "a, b, axisa=-1, axisb=-1, axisc=-1, axis=None",
     # creation
     **dict.fromkeys(
-        ("zeros_like", "ones_like", "empty_like"),
-        "a, dtype=None, order='K', subok=None, shape=None",
+        ("zeros_like", "ones_like"), "a, dtype=None, order='K', subok=None, shape=None"
     ),
+    "empty_like": "prototype, dtype=None, order='K', subok=None, shape=None",
     "full_like": "a, fill_value, dtype=None, order='K', subok=None, shape=None",
     **dict.fromkeys(("zeros", "ones", "empty"), "shape, dtype=float, order='C'"),
     "full": "shape, fill_value, dtype=None, order='C'",
@@ -88,8 +88,8 @@ FUNCTIONS = {
     "eye": "N, M=None, k=0, dtype=float, order='C'",
     "tri": "N, M=None, k=0, dtype=float",
     "identity": "n, dtype=float",
-    "asarray": "a, dtype=None, order=None, *, copy=None",
-    "array": "obj, dtype=None, copy=True, order='K', subok=False, ndmin=0",
+    "asarray": "a, dtype=None, order=None, *, copy=None, blocking=False",
+    "array": "obj, dtype=None, copy=True, order='K', subok=False, ndmin=0, *, blocking=False",
     "ascontiguousarray": "a, dtype=None",
     "copyto": "dst, src, casting='same_kind', where=None",
     # comparisons
@@ -103,12 +103,15 @@ FUNCTIONS = {
     "linalg.pinv": "a, rcond=1e-15",
     "linalg.solve": "a, b",
     "linalg.norm": "x, ord=None, axis=None, keepdims=False",
-    "lib.stride_tricks.sliding_window_view": "x, window_shape, axis=None",
+    "lib.stride_tricks.sliding_window_view": (
+        "x, window_shape, axis=None, *, subok=False, writeable=False"
+    ),
 }
 
 #: Methods of cupy.ndarray with their options.
 METHODS = {
-    **dict.fromkeys(("sum", "mean", "prod"), _REDUCTION),
+    **dict.fromkeys(("sum", "mean"), _REDUCTION),
+    "prod": "axis=None, dtype=None, out=None, keepdims=None",
     **dict.fromkeys(("max", "min", "any", "all"), _EXTREMUM),
     **dict.fromkeys(("var", "std"), "axis=None, dtype=None, out=None, ddof=0, keepdims=False"),
     **dict.fromkeys(("argmax", "argmin"), "axis=None, out=None, dtype=None, keepdims=False"),
@@ -130,7 +133,7 @@ METHODS = {
     "clip": "min=None, max=None, out=None",
     "dot": "b, out=None",
     "nonzero": "",
-    "view": "dtype=None",
+    "view": "dtype=None, type=None",
 }
 
 #: NumPy's ufuncs that CuPy lacks.
@@ -145,13 +148,14 @@ _SCALARS = (bool, int, float, complex, np.generic)
 _ADDABLE = ("int32", "uint32", "uint64", "float16", "float32", "float64")
 
 
-def _signatures(table):
+def signatures(table):
+    """Return the signature of each function of a table."""
     return {
         name: inspect.signature(eval(f"lambda {options}: None")) for name, options in table.items()
     }
 
 
-_function_signatures, _method_signatures = _signatures(FUNCTIONS), _signatures(METHODS)
+_function_signatures, _method_signatures = signatures(FUNCTIONS), signatures(METHODS)
 
 
 def _wrap(result):
@@ -193,6 +197,8 @@ class StrictArray(NDArrayOperatorsMixin):
     __hash__ = None
 
     def __init__(self, host):
+        if host.dtype.char in "gGOSUVmM":
+            raise ValueError(f"Unsupported dtype {host.dtype}")
         self.host = host
 
     def __array__(self, dtype=None, copy=None):

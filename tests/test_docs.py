@@ -356,6 +356,22 @@ def test_the_search_does_not_find_solutions(built):
             assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
 
 
+def test_the_start_page_shows_every_notebook_by_a_picture_of_its_own(built):
+    page = Page(built / "index.html")
+    stems = {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
+    assert {f"learn/{stem}.html" for stem in stems} <= set(page.links)
+    assert {f"_images/{stem}.png" for stem in stems} <= set(page.loads)
+
+
+def test_figure_1_in_the_readme_is_what_the_notebook_drew(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    import pages as of_docs
+
+    drawn = of_docs.picture(*of_docs.ONE_START)
+    assert (DOCS / "one_start.png").read_bytes() == drawn, "build the documentation, which saves it"
+    assert "docs/one_start.png" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def public_names():
     """Return what a reader may look for: the contract's names, and all that modules export."""
     names = {f"tinymaml.{name}" for name in tm.__all__ if not inspect.ismodule(getattr(tm, name))}
@@ -371,7 +387,8 @@ def public_names():
     names |= {f"tinymaml.optim.{c}" for c in ("SGD", "Adam")}
     names |= {f"tinymaml.experiments.training.{f}" for f in "train meta_step".split()}
     names |= {f"tinymaml.experiments.evaluation.{f}" for f in EVALUATION.split()}
-    for module in ("pictures.plots", "experiments.report", "experiments.datasheet", "experiments"):
+    rooms = "pictures.plots pictures.play experiments.report experiments.datasheet experiments"
+    for module in rooms.split():
         module = __import__(f"tinymaml.{module}", fromlist=["*"])
         own = inspect.getmembers(module, inspect.isfunction)
         names |= {

@@ -62,8 +62,9 @@ def test_two_steps_on_two_parameters_by_hand():
     }
     learner, params, support = by_hand(**gates)
     start, first, second = (p["theta"].numpy() for p in learner.path(params, support, 2))
+    rounding = 1e-14 if tm.get_backend() == "cupy" else 1e-15
     np.testing.assert_array_equal(start, [[1, 2]])
-    np.testing.assert_allclose(first, [[0.5 * 1 - 0.25 * 4, 0.75 * 2 + 0.25 * 8]], rtol=1e-15)
+    np.testing.assert_allclose(first, [[0.5 * 1 - 0.25 * 4, 0.75 * 2 + 0.25 * 8]], rtol=rounding)
     # theta is (-1/2, 7/2); f~ was (0, ln 3) and is ln 3 (theta - 1) - (0, ln 3); i~ is ln 3 - ln 3
     f = 1 / (1 + 3.0 ** (1 - first + [[0, 1]]))
     np.testing.assert_allclose(second, f * first - 0.5 * np.array([[4, -8]]), rtol=1e-14)
@@ -201,7 +202,10 @@ def test_with_its_gates_fixed_it_is_first_order_maml():
         LEARNER.path(params, tasks.support, 3), maml.path(start, tasks.support, 3)
     ):
         for name in start:
-            np.testing.assert_allclose(ours[name].numpy(), theirs[name].numpy(), rtol=1e-9)
+            # a bias before batch norm stays 0 but for rounding, which a GPU does differently
+            atol = 1e-12 if tm.get_backend() == "cupy" else 0
+            a, b = ours[name].numpy(), theirs[name].numpy()
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=atol)
     gradient = tm.grad(LEARNER.objective(params, tasks), params)
     for name, g in tm.grad(maml.objective(start, tasks), start).items():
         ours = gradient[f"start.{name}"].numpy()

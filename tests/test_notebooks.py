@@ -126,6 +126,12 @@ def test_committed_outputs_are_of_one_run_without_noise(path):
     assert not noise(notebook)
 
 
+@each
+def test_committed_outputs_need_no_kernel(path):
+    """A page shows nothing of a widget; CONTRIBUTING.md says how to run a notebook without."""
+    assert "application/vnd.jupyter.widget" not in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", UNSOLVED, ids=lambda path: path.stem)
 def test_exercises_say_not_yet_and_their_solutions_right(path):
     unsolved = verdicts(read(path))

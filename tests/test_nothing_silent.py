@@ -185,8 +185,8 @@ CUT = {
     "log clip": lambda x: np.log(np.clip(x, 0, 1)),
     "root of relu": lambda x: ops.relu(x) ** 0.5,
     "power of relu": lambda x: ops.relu(x) ** -1.5,
-    "array power of relu": lambda x: ops.relu(x) ** np.array(1.5),
-    "array root of relu": lambda x: np.sum(ops.relu(x) ** np.array([0.5, -1, 1.5, 0])),
+    "array power of relu": lambda x: ops.relu(x) ** backend.asarray(1.5),
+    "array root of relu": lambda x: np.sum(ops.relu(x) ** backend.asarray([0.5, -1, 1.5, 0])),
     "log1p": lambda x: np.log1p(np.maximum(x, 0) - 1),
     "arcsin": lambda x: np.arcsin(np.minimum(1 - x, 1)),
     "arccos": lambda x: np.arccos(np.minimum(1 - x, 1)),
@@ -354,15 +354,15 @@ def test_the_kinks_of_the_papers_network_are_not_blamed(seed):
     rng = np.random.default_rng(seed)
     model = nn.mlp((1, 40, 40, 1))
     params = {name: p.numpy().astype(float) for name, p in model.init(rng).items()}
-    x = rng.uniform(-5, 5, (10, 1))
+    x = backend.asarray(rng.uniform(-5, 5, (10, 1)))
     assert tm.gradcheck(lambda p: nn.mse_loss(model(p, x), np.sin(x)), params)
 
 
 @pytest.mark.parametrize("check", [tm.gradcheck, tm.gradgradcheck])
 @pytest.mark.parametrize("kink", [0.0, 3e-7, -3e-8])
 def test_a_point_on_a_kink_or_beside_it(check, kink):
-    x = np.array([0.5, kink, -1.0])
-    assert check(lambda x: np.sum(ops.relu(x) * np.array([1.0, 2.0, 3.0])) ** 2, x)
+    x, weights = np.array([0.5, kink, -1.0]), backend.asarray([1.0, 2.0, 3.0])
+    assert check(lambda x: np.sum(ops.relu(x) * weights) ** 2, x)
     assert check(np.abs, x)
     with pytest.raises(AssertionError):
         tm.gradcheck(lambda x: ops.relu(x) * x.detach(), x)

@@ -142,9 +142,11 @@ def test_a_sequence_in_two_parts_is_the_whole():
     whole, end = LSTM(params, x)
     first, state = LSTM(params, x[:3])
     second, state = LSTM(params, x[3:], state)
-    np.testing.assert_array_equal(host(np.concatenate([first, second])), host(whole))
+    # a GPU multiplies matrices of other sizes in another order
+    rounding = 1e-12 if tm.get_backend() == "cupy" else 0
+    np.testing.assert_allclose(host(np.concatenate([first, second])), host(whole), rtol=rounding)
     for a, b in zip(state, end):
-        np.testing.assert_array_equal(host(a), host(b))
+        np.testing.assert_allclose(host(a), host(b), rtol=rounding)
 
 
 def test_the_way_back_of_a_bidirectional_lstm_has_seen_what_comes():

@@ -259,7 +259,8 @@ def test_labels_permuted_permute_the_predictions():
     said = POINTS.predict(params, *tm_arrays((tasks.support, tasks.query.x))).numpy()
     renamed = Batch(tasks.support.x, order[tasks.support.y])
     again = POINTS.predict(params, *tm_arrays((renamed, tasks.query.x))).numpy()
-    np.testing.assert_allclose(again[..., order], said, rtol=1e-6)
+    rounding = 1e-5 if tm.get_backend() == "cupy" else 1e-6  # of sums over sets, in their order
+    np.testing.assert_allclose(again[..., order], said, rtol=rounding)
 
 
 @pytest.mark.parametrize("inductive", [False, True])

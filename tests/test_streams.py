@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
+from tinymaml.engine import backend
 from tinymaml.errors import UserError
 from tinymaml.experiments import EXPERIMENTS, Omniglot, Schedule, from_config, problem
 from tinymaml.experiments.evaluation import score_tasks
@@ -210,7 +211,7 @@ def test_training_validation_and_test_read_each_their_own_classes(name, monkeypa
 
 def right_in(tasks, learner, params):
     """Which answers are right in streams; of m classes with equal scores each counts 1 / m."""
-    said = learner.stream(params, *tasks.support).numpy()
+    said = learner.stream(params, *map(backend.asarray, tasks.support)).numpy()
     right = np.zeros(tasks.query.y.shape)
     for (i, t), label in np.ndenumerate(tasks.query.y):
         best = np.flatnonzero(said[i, t] == said[i, t].max())
@@ -240,7 +241,8 @@ def test_the_test_has_streams_by_earlier_views_and_then_episodes(name):
     assert [row["mean"] for row in rows[:2]] == [curve["mean"][k] for k in (1, five)]
     episodes = Omniglot(n_way=3, k_shot=5, images=one.problem.images).tasks("test")
     support, query = episodes.sample(Schedule().rng("test"), 8)
-    said = one.learner.predict(params, support, query.x).numpy().argmax(-1)
+    known, asked = tm.Batch(*map(backend.asarray, support)), backend.asarray(query.x)
+    said = one.learner.predict(params, known, asked).numpy().argmax(-1)
     assert rows[3]["mean"] == pytest.approx((said == query.y).mean())
     for row, setting in zip(rows[2:], ("3-way 1-shot", "3-way 5-shot")):
         share = f"{100 * row['mean']:.1f} +- {100 * row['ci95']:.1f} % ({setting})"

@@ -47,6 +47,10 @@ of the support images, so that a query image is classified by itself; that is th
 have to the running averages of the fine- tuning baseline which the paper quotes. A row that is
 taken in the other way says so."""
 # Whatever a run's files hold: no script is run, and nothing is loaded.
+NEAR = (
+    "every printed number (black, its interval grey) and ours beside it (blue; hollow: the "
+    "training stopped short)"
+)
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Results beside the paper's</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -74,8 +78,8 @@ def report(folders: list[str | Path], out: str | Path) -> list[Path]:
         have not been tested yet are listed.
     out : str or Path
         The folder of ``report.md``, which links the runs' figures where they are, of
-        ``report.html``, which holds them and so can be sent as one file, and of a figure of all
-        methods on sinusoids if there are several.
+        ``report.html``, which holds them and so can be sent as one file, and of the figures of all
+        runs together, if there are several.
 
     Returns
     -------
@@ -200,7 +204,7 @@ class Entry:
 def _page(entries, untested, out):
     """Return the blocks of the page as Markdown."""
     own = [row["data"] for entry in entries for row in entry.results["rows"]]
-    blocks = ["# Results beside the paper's", _line(ABOUT), untested]
+    blocks = ["# Results beside the paper's", *_all_rows(entries, out), _line(ABOUT), untested]
     for data in sorted(dict.fromkeys([*TITLES, *own]), key=lambda data: data not in own):
         blocks += _tables(data, entries)
         if data == "sinusoid":
@@ -258,6 +262,47 @@ def _tables(data, entries):
     return [*blocks, "\n".join(lines) or "None of the runs is of these data."]
 
 
+def _all_rows(entries, out):
+    """Draw all printed numbers that we have one beside: how near is each?"""
+    ours = {}  # by data, method as it is printed, and column
+    for entry in entries:
+        scale = 100 if entry.results["metric"] == "accuracy" else 1
+        for i, row in enumerate(entry.results["rows"]):
+            numbers = [(run["rows"][i]["mean"], run["rows"][i]["ci95"]) for run in entry.runs]
+            if _steps_of_the_paper(row) and None not in {mean for mean, _ in numbers}:
+                column = paper.column(row["data"], row["setting"], row["steps"])
+                found = ours.setdefault((row["data"], _label(row), column), [])
+                found.append((*[scale * fmean(n) for n in zip(*numbers)], bool(entry.short)))
+    panels = {}
+    for data in dict.fromkeys(data for data, _, _ in ours):
+        printed = paper.TABLES.get(data, {}) | paper.ELSEWHERE.get(data, {})
+        rows = {
+            f"{method}, {column}": (number, ours[data, method, column])
+            for method, numbers in printed.items()
+            for column, number in numbers.items()
+            if (data, method, column) in ours
+        }
+        panels |= {data: rows} if rows else {}
+    if len(entries) < 2 or not panels:
+        return []
+
+    def draw(axes):
+        for ax, (data, rows) in zip(axes, panels.items()):
+            plots.beside_printed(rows, TITLES.get(data, data), ax=ax)
+
+    path, most = out / "near.png", max(map(len, panels.values()))
+    plots.save(path, draw, width=6 * len(panels), height=1.5 + 0.3 * most, panels=(1, len(panels)))
+    return [_picture(path, NEAR, out)]
+
+
+def _steps_of_the_paper(row):
+    """Whether a row is of as many gradient steps as the number that is printed."""
+    data = row["data"]
+    if data not in ("Omniglot", "MiniImageNet") or "MAML" not in row["method"]:
+        return True
+    return row["steps"] == paper.steps(data, row["setting"])
+
+
 def _label(row):
     """Return the name of a result's row in a table: the paper's, if it is taken as there."""
     usual = "support batch" if row["method"] == "Fine-tuning" else "query batch"
@@ -278,8 +323,7 @@ def _cell(found):
     for entry, i in found:
         row = entry.results["rows"][i]
         names = [_text(entry.name)] * any(other is not entry for other, _ in found)
-        of_the_paper = row["data"] in ("Omniglot", "MiniImageNet") and "MAML" in row["method"]
-        if of_the_paper and row["steps"] != paper.steps(row["data"], row["setting"]):
+        if not _steps_of_the_paper(row):
             names.append(f"after {row['steps']} step{'s' * (row['steps'] != 1)}")
         lines.append(f"{', '.join(names)}: " * bool(names) + f"[{entry.row_score(i)}](#{entry.id})")
         untrained = "raw pixels" in row["method"] or row.get("floor") == "untrained"

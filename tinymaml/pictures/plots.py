@@ -213,6 +213,30 @@ def time_curves(curves: dict, title: str, ax: Axes = None) -> Axes:
     return ax
 
 
+def beside_printed(rows: dict, title: str, ax: Axes = None) -> Axes:
+    """Draw numbers that papers print, and ours beside them, a line for each.
+
+    Parameters
+    ----------
+    rows : dict of str to ((mean, half or None), list of (mean, half, bool))
+        By its name what is printed with half its interval, if it has one; and ours: hollow where
+        the last value says that the training stopped short.
+    title : str
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax = _axes(ax)
+    for y, ((mean, half), ours) in enumerate(rows.values()):
+        span = {"color": "0.75", "zorder": 1}
+        ax.plot([mean - (half or 0), mean + (half or 0)], [y, y], "-", lw=8, **span)
+        ax.plot(mean, y, "|", ms=12, color="black", zorder=2)
+        for value, interval, short in ours:
+            look = {"fmt": "o", "ms": 5, "capsize": 2, "color": BLUE, "zorder": 3}
+            ax.errorbar(value, y, xerr=interval, mfc="white" if short else BLUE, **look)
+    ax.set(title=title, yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+    ax.grid(axis="x", color="0.9")
+    return ax
+
+
 def shared_legend(axes: list) -> None:
     """Put the legend that the first of these axes would have below all of the figure."""
     handles = axes[0].get_legend_handles_labels()

@@ -62,6 +62,8 @@ def _power_base(g, a, b):
     if isinstance(b, (int, float, np.number)):
         if not b:
             return _nothing(g)
+        if b == 2:  # a GPU's power of 1 is not always exact, nor for free
+            return g * (b * a)
         return g * (b * a ** (b - 1)) if b >= 1 else ratio(g * b, a ** (1 - b))
     low = b < 1
     size = a ** where(low, 1 - b, b - 1)
