@@ -184,7 +184,9 @@ def test_teachers(lesson_room):
 
 
 def test_the_lesson_plan_names_sections_that_the_notebooks_have():
-    named = re.findall(r"^\| (?:\d+|[^|]*) \|[^|]*\| (\d): (\"[^|]*) \|", text("teachers.md"), re.M)
+    named = re.findall(
+        r"^\| (?:\d+|[^|]*) \|[^|]*\| (\d+): (\"[^|]*) \|", text("teachers.md"), re.M
+    )
     assert named
     for number, titles in named:
         (path,) = (ROOT / "notebooks").glob(f"{number:0>2}_*.ipynb")
@@ -212,6 +214,22 @@ def test_the_worksheet_asks_what_the_notebook_answers():
         re.findall(r"^\| ([^|]+?) \|", page, re.M) for page in (text("worksheet.md"), section)
     )
     assert answered and asked[-len(answered) :] == answered
+
+
+def test_where_maml_sits_says_what_its_notebook_does():
+    """The page's code is the notebook's, and its measured numbers are in the notebook's outputs."""
+    path = ROOT / "notebooks" / "10_where_maml_sits.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    sources = "\n".join("".join(cell["source"]) for cell in cells)
+    printed = "".join("".join(o.get("text", [])) for cell in cells for o in cell["outputs"])
+    measured, _, _ = text("where.md").partition("## A timeline")
+    for _, code in BLOCK.findall(measured):
+        assert code.strip() in sources
+    cells = re.findall(r"(?<=\| )[\d.]+(?: ± [\d.]+)?(?: %)?(?= \|)", measured)
+    assert len(cells) > 25
+    numbers = re.findall(r"[\d.]+", " ".join(cells))
+    assert not set(numbers) - set(re.findall(r"\d+(?:\.\d+)?", printed))
 
 
 def fails(action):
