@@ -100,6 +100,7 @@ def _read(docname, source):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_links("".join(cell["source"]), path, DOCS / docname)
+        notebook["cells"][0]["source"] += online(path.relative_to(ROOT).as_posix())
         source[0] = json.dumps(notebook)
         return
     here = DOCS / docname
@@ -208,6 +209,26 @@ def notebooks():
     return "\n".join(lines)
 
 
+def online(path="notebooks"):
+    """Return a line with links that open a notebook on Binder and Colab, or all of them on Binder.
+
+    They take the repository from its public address, the line ``repository-code:`` in CITATION.cff,
+    and there are none without it.
+    """
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    home = re.search(
+        r"^repository-code: [\"']?https://github\.com/([\w.-]+/[\w.-]+)", citation, re.M
+    )
+    if home is None:
+        return ""
+    binder = f"[Binder](https://mybinder.org/v2/gh/{home[1]}/HEAD?labpath={path})"
+    if not path.endswith(".ipynb"):
+        return f"Without installing anything: all notebooks on {binder}."
+    colab = f"[Colab](https://colab.research.google.com/github/{home[1]}/blob/main/{path})"
+    install = f"%pip install git+https://github.com/{home[1]}"
+    return f"\n\n**Run it** on {binder}, or on {colab} with `{install}` in a first cell.\n"
+
+
 def gallery():
     """Show a card for each notebook: a picture of its own, its title, what it is about."""
     cards = []
@@ -300,6 +321,22 @@ def numpy_names():
     )
 
 
+def networks():
+    """Write the two sinusoid networks into the page, where its script reads them."""
+    text = json.dumps({"maml": _weights("sinusoid"), "pooled": _weights("sinusoid-pretrained")})
+    script = f'<script id="networks" type="application/json">{text}</script>'
+    return f"```{{raw}} html\n{script}\n```"
+
+
+def _weights(name):
+    """Return the sizes of a trained network's layers, and its weights as float32 in base64."""
+    _, params = pretrained.pretrained(name)
+    arrays = [p.numpy().astype("<f4") for p in params.values()]
+    sizes = [len(arrays[0]), *(len(bias) for bias in arrays[1::2])]
+    packed = b"".join(array.tobytes() for array in arrays)
+    return {"sizes": sizes, "weights": base64.b64encode(packed).decode()}
+
+
 def trained_networks():
     """List the networks that ship: score, protocol, and the command that made each."""
     lines = []
@@ -317,8 +354,10 @@ GENERATED = {
     "first-commands": lambda: readme("## Two commands", "## What it looks like"),
     "gallery": gallery,
     "notebooks": notebooks,
+    "online": online,
     "commands": commands,
     "settings": settings,
+    "networks": networks,
     "numpy-functions": numpy_names,
     "trained-networks": trained_networks,
 }

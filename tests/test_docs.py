@@ -18,6 +18,7 @@ import zlib
 from contextlib import redirect_stderr, redirect_stdout
 from glob import glob
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -295,6 +296,24 @@ def test_the_error_sentences_are_real(tmp_path, monkeypatch):
 FUNC = "grad value_and_grad vjp jvp hvp jacobian hessian"
 MAML = "adapt meta_loss meta_gradient per_task"
 EVALUATION = "evaluate score_tasks summarise"
+
+
+def test_the_address_of_the_repository_gives_links_to_binder_and_colab(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    pages = import_module("pages")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    citation = tmp_path / "CITATION.cff"
+    citation.write_text("title: x\n")
+    assert pages.online() == pages.online("notebooks/a.ipynb") == ""
+    citation.write_text("repository-code: 'https://github.com/ada/tiny-maml'\n")
+    line = pages.online("notebooks/solutions/a.ipynb")
+    for link in (
+        "(https://mybinder.org/v2/gh/ada/tiny-maml/HEAD?labpath=notebooks/solutions/a.ipynb)",
+        "(https://colab.research.google.com/github/ada/tiny-maml/blob/main/notebooks/solutions/a.ipynb)",
+        "%pip install git+https://github.com/ada/tiny-maml`",
+    ):
+        assert link in line
+    assert "(https://mybinder.org/v2/gh/ada/tiny-maml/HEAD?labpath=notebooks)" in pages.online()
 
 
 # The built pages
