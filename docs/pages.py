@@ -39,6 +39,7 @@ GALLERY = {
 ONE_START = ("00_five_points_and_a_wave", "code-09")  # Figure 1, which the README shows too
 
 _GENERATED = re.compile(r"^(?:<!--|\.\.) generated: ([\w-]+)(?: -->)?$", re.M)  # Markdown, reST
+_PICTURE = re.compile(r"^<!-- picture: (\S+) (\S+): (.+) -->$", re.M)
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s#]+)(#[^()\s]*)?\)")
 
 
@@ -46,6 +47,7 @@ def setup(app):
     """Take part in the build."""
     app.connect("builder-inited", lambda _: copy_notebooks())
     app.connect("source-read", lambda _, docname, source: _read(docname, source))
+    app.connect("doctree-read", _hide_solutions)
     app.connect("autodoc-process-docstring", _literal_stars, priority=400)  # before numpydoc
     app.connect("autodoc-process-docstring", _formulas)
     app.connect("missing-reference", _by_last_name)
@@ -105,14 +107,27 @@ def _read(docname, source):
     if docname == "results/report":  # its anchors are HTML, which Markdown's links do not find here
         source[0] = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", source[0], flags=re.M)
     text = _GENERATED.sub(lambda match: GENERATED[match[1]](), source[0])
+    text = _PICTURE.sub(lambda match: picture(*match.groups()), text)
     source[0] = with_links(text, here, here)
+
+
+def picture(notebook, cell, words):
+    """Show what a notebook's cell has drawn: the page has ``picture: NOTEBOOK CELL: in words``."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    (outputs,) = (found["outputs"] for found in cells if found["id"] == cell)
+    (drawn,) = (o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {}))
+    path = LEARN / "pictures" / f"{notebook}-{cell}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(base64.b64decode(drawn))
+    return f"![{words}](learn/pictures/{path.name})"
 
 
 def with_links(text, original, page):
     """Return Markdown with its links to files as they are on the page.
 
-    The page need not lie where the text was written. Links that lead out of the documentation, to
-    a notebook that is not written yet, or to the report before it is made, become plain text.
+    The page need not lie where the text was written. A learner's file becomes its place in the
+    reference. Other links that lead out of the documentation, to a notebook that is not written
+    yet, or to the report before it is made, become plain text.
 
     Parameters
     ----------
@@ -131,10 +146,18 @@ def with_links(text, original, page):
             return match[0]  # no link at all, or a broken one, of which Sphinx warns
         if there.is_relative_to(NOTEBOOKS):
             there = LEARN / there.relative_to(NOTEBOOKS)
+        if there.parent == ROOT / "tinymaml" / "learners" and there.stem != "learner":
+            return f"{{py:mod}}`{words.strip('`')} <tinymaml.learners.{there.stem}>`"
         shown = there.is_relative_to(DOCS) and there.is_file() and there.suffix != ".html"
         return f"[{words}]({os.path.relpath(there, page.parent)}{anchor})" if shown else words
 
     return _LINK.sub(link, text)
+
+
+def _hide_solutions(app, _doctree):
+    """Keep the solutions out of the search, which would show them before their exercises."""
+    if app.env.docname.startswith("learn/solutions/"):
+        app.env.metadata[app.env.docname]["nosearch"] = True
 
 
 def _literal_stars(_app, _what, _name, _obj, _options, lines):
