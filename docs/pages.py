@@ -107,18 +107,14 @@ def _read(docname, source):
     if docname == "results/report":  # its anchors are HTML, which Markdown's links do not find here
         source[0] = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", source[0], flags=re.M)
     text = _GENERATED.sub(lambda match: GENERATED[match[1]](), source[0])
-    text = _PICTURE.sub(lambda match: picture(*match.groups()), text)
+    text = _PICTURE.sub(lambda match: _with_picture(*match.groups()), text)
     source[0] = with_links(text, here, here)
 
 
-def picture(notebook, cell, words):
+def _with_picture(notebook, cell, words):
     """Show what a notebook's cell has drawn: the page has ``picture: NOTEBOOK CELL: in words``."""
-    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    (outputs,) = (found["outputs"] for found in cells if found["id"] == cell)
-    (drawn,) = (o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {}))
     path = LEARN / "pictures" / f"{notebook}-{cell}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(base64.b64decode(drawn))
+    path.write_bytes(picture(notebook, cell))
     return f"![{words}](learn/pictures/{path.name})"
 
 
