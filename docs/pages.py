@@ -28,7 +28,9 @@ GALLERY = {
     "08_museum_of_bugs": "nb08-22",
     "03_maml_by_hand": "code-22",
     "04_sinusoid": "code-18",
+    "12_how_long_is_a_step": "code-42",
     "05_omniglot": "code-29",
+    "10_where_maml_sits": "loops",
     "11_algorithm_3_in_the_plane": "nb11-09",
     "01_autograd_from_scratch": "code-30",
     "02_gradients_of_gradients": "code-08",
@@ -98,6 +100,7 @@ def _read(docname, source):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_links("".join(cell["source"]), path, DOCS / docname)
+        notebook["cells"][0]["source"] += online(path.relative_to(ROOT).as_posix())
         source[0] = json.dumps(notebook)
         return
     here = DOCS / docname
@@ -107,15 +110,15 @@ def _read(docname, source):
     if docname == "results/report":  # its anchors are HTML, which Markdown's links do not find here
         source[0] = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", source[0], flags=re.M)
     text = _GENERATED.sub(lambda match: GENERATED[match[1]](), source[0])
-    text = _PICTURE.sub(lambda match: _with_picture(*match.groups()), text)
+    text = _PICTURE.sub(lambda match: _shown(*match.groups()), text)
     source[0] = with_links(text, here, here)
 
 
-def _with_picture(notebook, cell, words):
-    """Show what a notebook's cell has drawn: the page has ``picture: NOTEBOOK CELL: in words``."""
-    path = LEARN / "pictures" / f"{notebook}-{cell}.png"
-    path.write_bytes(picture(notebook, cell))
-    return f"![{words}](learn/pictures/{path.name})"
+def _shown(stem, cell, words):
+    """Show what a cell drew: the page has ``picture: NOTEBOOK CELL: the picture in words``."""
+    name = f"{stem}-{cell}.png"
+    (LEARN / "pictures" / name).write_bytes(picture(stem, cell))
+    return f"![{words}](learn/pictures/{name})"
 
 
 def with_links(text, original, page):
@@ -204,6 +207,26 @@ def notebooks():
         lines += [" · ".join(parts), "", with_links(summary, path, LEARN), ""]
         lines += [f"* {with_links(goal, path, LEARN)}" for goal in goals] + [""]
     return "\n".join(lines)
+
+
+def online(path="notebooks"):
+    """Return a line with links that open a notebook on Binder and Colab, or all of them on Binder.
+
+    They take the repository from its public address, the line ``repository-code:`` in CITATION.cff,
+    and there are none without it.
+    """
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    home = re.search(
+        r"^repository-code: [\"']?https://github\.com/([\w.-]+/[\w.-]+)", citation, re.M
+    )
+    if home is None:
+        return ""
+    binder = f"[Binder](https://mybinder.org/v2/gh/{home[1]}/HEAD?labpath={path})"
+    if not path.endswith(".ipynb"):
+        return f"Without installing anything: all notebooks on {binder}."
+    colab = f"[Colab](https://colab.research.google.com/github/{home[1]}/blob/main/{path})"
+    install = f"%pip install git+https://github.com/{home[1]}"
+    return f"\n\n**Run it** on {binder}, or on {colab} with `{install}` in a first cell.\n"
 
 
 def gallery():
@@ -298,6 +321,22 @@ def numpy_names():
     )
 
 
+def networks():
+    """Write the two sinusoid networks into the page, where its script reads them."""
+    text = json.dumps({"maml": _weights("sinusoid"), "pooled": _weights("sinusoid-pretrained")})
+    script = f'<script id="networks" type="application/json">{text}</script>'
+    return f"```{{raw}} html\n{script}\n```"
+
+
+def _weights(name):
+    """Return the sizes of a trained network's layers, and its weights as float32 in base64."""
+    _, params = pretrained.pretrained(name)
+    arrays = [p.numpy().astype("<f4") for p in params.values()]
+    sizes = [len(arrays[0]), *(len(bias) for bias in arrays[1::2])]
+    packed = b"".join(array.tobytes() for array in arrays)
+    return {"sizes": sizes, "weights": base64.b64encode(packed).decode()}
+
+
 def trained_networks():
     """List the networks that ship: score, protocol, and the command that made each."""
     lines = []
@@ -315,8 +354,10 @@ GENERATED = {
     "first-commands": lambda: readme("## Two commands", "## What it looks like"),
     "gallery": gallery,
     "notebooks": notebooks,
+    "online": online,
     "commands": commands,
     "settings": settings,
+    "networks": networks,
     "numpy-functions": numpy_names,
     "trained-networks": trained_networks,
 }

@@ -19,6 +19,7 @@ from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from glob import glob
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -298,6 +299,24 @@ MAML = "adapt meta_loss meta_gradient per_task"
 EVALUATION = "evaluate score_tasks summarise"
 
 
+def test_the_address_of_the_repository_gives_links_to_binder_and_colab(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    pages = import_module("pages")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    citation = tmp_path / "CITATION.cff"
+    citation.write_text("title: x\n")
+    assert pages.online() == pages.online("notebooks/a.ipynb") == ""
+    citation.write_text("repository-code: 'https://github.com/ada/tiny-maml'\n")
+    line = pages.online("notebooks/solutions/a.ipynb")
+    for link in (
+        "(https://mybinder.org/v2/gh/ada/tiny-maml/HEAD?labpath=notebooks/solutions/a.ipynb)",
+        "(https://colab.research.google.com/github/ada/tiny-maml/blob/main/notebooks/solutions/a.ipynb)",
+        "%pip install git+https://github.com/ada/tiny-maml`",
+    ):
+        assert link in line
+    assert "(https://mybinder.org/v2/gh/ada/tiny-maml/HEAD?labpath=notebooks)" in pages.online()
+
+
 # The built pages
 
 
@@ -366,6 +385,16 @@ def test_nothing_is_loaded_from_the_network(built):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", css), style
 
 
+def test_the_search_does_not_find_solutions(built):
+    text = (built / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    solutions = {i for i, name in enumerate(index["docnames"]) if "learn/solutions/" in name}
+    assert solutions and not {index["titles"][i] for i in solutions} - {""}
+    for words in (index["terms"], index["titleterms"]):
+        for pages in words.values():
+            assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
+
+
 def test_the_start_page_shows_every_notebook_by_a_picture_of_its_own(built):
     page = Page(built / "index.html")
     stems = {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
@@ -380,16 +409,6 @@ def test_figure_1_in_the_readme_is_what_the_notebook_drew(monkeypatch):
     drawn = of_docs.picture(*of_docs.ONE_START)
     assert (DOCS / "one_start.png").read_bytes() == drawn, "build the documentation, which saves it"
     assert "docs/one_start.png" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_search_does_not_find_solutions(built):
-    text = (built / "searchindex.js").read_text(encoding="utf-8")
-    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
-    solutions = {i for i, name in enumerate(index["docnames"]) if "learn/solutions/" in name}
-    assert solutions and not {index["titles"][i] for i in solutions} - {""}
-    for words in (index["terms"], index["titleterms"]):
-        for pages in words.values():
-            assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
 
 
 # Formulas, code and roles, links and pictures, HTML
