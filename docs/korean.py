@@ -4,6 +4,7 @@ They are those of which ``locale/ko`` has a catalogue. The site in English, in `
 built before them: what they lead to and is not among them stands there.
 """
 
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -16,12 +17,14 @@ PAGES = [
     for path in sorted(CATALOGUES.rglob("*.po"))
     if path.stem != "sphinx"  # the theme's words
 ]
+RUN_IT = re.compile(r"\*\*Run it\*\* on (.+?\)), or on (.+?\)) with (`.+?`) in a first cell\.")
 
 
 def setup(app):
     """Take part in the build."""
     app.connect("config-inited", _settings)
     app.connect("builder-inited", _messages)
+    app.connect("source-read", _run_it, priority=600)  # after pages.py
     return {"parallel_read_safe": True}
 
 
@@ -51,6 +54,14 @@ def _read(_app, docname, source):
     source[0] = source[0].replace("<summary>Hint</summary>", "<summary>힌트</summary>")
     if docname == "index":
         source[0] = (LOCALE / "index.md").read_text(encoding="utf-8")
+
+
+def _run_it(app, _docname, source):
+    """Translate the line of ``pages.online``: it has an address, which no catalogue can know."""
+    if app.builder.name == "gettext":
+        source[0] = RUN_IT.sub("", source[0])
+    elif app.config.language == "ko":
+        source[0] = RUN_IT.sub(r"**실행하기** \1 또는 \2(첫 셀에 \3를 넣으세요).", source[0])
 
 
 def _to_english(app, doctree):

@@ -420,7 +420,7 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 def korean(monkeypatch):
     pytest.importorskip("sphinx", reason="pip install -e '.[docs]'")
     monkeypatch.syspath_prepend(DOCS)
-    return __import__("korean")
+    return import_module("korean")
 
 
 def messages(path):
@@ -429,6 +429,14 @@ def messages(path):
 
     with path.open("rb") as file:
         return {m.id: "" if m.fuzzy else m.string for m in read_po(file) if m.id}
+
+
+def test_links_to_binder_and_colab_are_in_korean(korean, tmp_path, monkeypatch):
+    pages = import_module("pages")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    home = "repository-code: https://github.com/ada/tiny-maml"
+    (tmp_path / "CITATION.cff").write_text(home)
+    assert korean.RUN_IT.fullmatch(pages.online("notebooks/a.ipynb").strip())
 
 
 @pytest.mark.slow
