@@ -15,13 +15,15 @@ release = version = tinymaml.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "numpydoc",
     "sphinx_design",
     "pages",
+    "korean",
 ]
-exclude_patterns = ["results/*/**"]  # the runs' own files
+exclude_patterns = ["results/*/**", "locale"]  # the runs' own files, and the translations
 suppress_warnings = ["myst.header"]  # solutions: an exercise under a title
 
 # Text
@@ -38,6 +40,10 @@ nb_ipywidgets_js = {}  # they would come from the network
 copybutton_selector = ":not(.output) > div.highlight > pre"
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
 
+# Translations
+locale_dirs = ["locale"]
+gettext_compact = gettext_location = False  # a catalogue for each page, without line numbers
+
 # Docstrings
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -48,6 +54,7 @@ numpydoc_xref_param_type = False
 mathjax = Path(*importlib.util.find_spec("sphinx-mathjax-offline").submodule_search_locations)
 mathjax_path = "tex-svg-full.js"
 mathjax_options = {"defer": "defer"}
+templates_path = ["templates"]
 html_static_path = ["static", str(mathjax / "static/mathjax" / mathjax_path)]
 html_css_files = ["tinymaml.css"]
 html_theme = "pydata_sphinx_theme"
@@ -59,7 +66,7 @@ html_theme_options = {
     "show_prev_next": False,
     "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
-    "navbar_persistent": ["search-button"],
+    "navbar_persistent": ["search-button", "language"],
     "footer_start": [],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from glob import glob
 from html.parser import HTMLParser
@@ -321,14 +322,15 @@ def test_the_address_of_the_repository_gives_links_to_binder_and_colab(tmp_path,
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The pages, built anew."""
+    """The pages, built anew, in English and in Korean."""
     for module in ("sphinx", "myst_nb", "pydata_sphinx_theme", "numpydoc"):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install -e '.[docs]'")
     out = tmp_path_factory.mktemp("docs")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", DOCS, out]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", DOCS]
+    for command in ([*sphinx, out], [*sphinx, "-D", "language=ko", out / "ko"]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return out
 
 
@@ -407,6 +409,63 @@ def test_figure_1_in_the_readme_is_what_the_notebook_drew(monkeypatch):
     drawn = of_docs.picture(*of_docs.ONE_START)
     assert (DOCS / "one_start.png").read_bytes() == drawn, "build the documentation, which saves it"
     assert "docs/one_start.png" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+# Formulas, code and roles, links and pictures, HTML
+PLACEHOLDER = re.compile(r"\$[^$]+\$|(?:\{[\w:]+\})?`[^`]+`|!?\]\([^)]+\)|<[^>]+>")
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+@pytest.fixture
+def korean(monkeypatch):
+    pytest.importorskip("sphinx", reason="pip install -e '.[docs]'")
+    monkeypatch.syspath_prepend(DOCS)
+    return import_module("korean")
+
+
+def messages(path):
+    """Return the messages of a catalogue, and their translations where these are certain."""
+    from babel.messages.pofile import read_po
+
+    with path.open("rb") as file:
+        return {m.id: "" if m.fuzzy else m.string for m in read_po(file) if m.id}
+
+
+def test_links_to_binder_and_colab_are_in_korean(korean, tmp_path, monkeypatch):
+    pages = import_module("pages")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    home = "repository-code: https://github.com/ada/tiny-maml"
+    (tmp_path / "CITATION.cff").write_text(home)
+    assert korean.RUN_IT.fullmatch(pages.online("notebooks/a.ipynb").strip())
+
+
+@pytest.mark.slow
+def test_every_message_is_in_korean_with_its_formulas_links_code_and_numbers(korean, tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-Q", "-b", "gettext", DOCS, tmp_path]
+    subprocess.run(command, check=True)
+    for page in korean.PAGES:
+        translated = messages(korean.CATALOGUES / f"{page}.po")
+        wanted = messages(tmp_path / f"{page}.pot")
+        assert [m for m in wanted if not translated.get(m)] == [], page
+        assert translated.keys() <= wanted.keys(), page
+        for english, other in translated.items():
+            assert sorted(PLACEHOLDER.findall(other)) == sorted(PLACEHOLDER.findall(english))
+            left, kept = (NUMBER.findall(PLACEHOLDER.sub("", m)) for m in (english, other))
+            assert not Counter(left) - Counter(kept), other
+
+
+def test_pages_in_korean_and_in_english_lead_to_each_other(built, korean):
+    import pydata_sphinx_theme
+
+    theme = Path(pydata_sphinx_theme.__file__).parent / "locale" / "sphinx.pot"
+    for page in ("index", *korean.PAGES):
+        english, other = built / f"{page}.html", built / "ko" / f"{page}.html"
+        for here, there in ((english, other), (other, english)):
+            links = [urlsplit(link or "").path for link in Page(here).links]
+            assert there in {(here.parent / link).resolve() for link in links}, here
+        words = Page(other).words
+        assert not messages(theme).keys() & {word.strip() for word in words}  # as "On this page"
+        assert not re.search(r"\*[가-힣]|[가-힣]\*", "".join(words))  # emphasis not seen as such
 
 
 def public_names():
