@@ -185,7 +185,9 @@ def test_teachers(lesson_room):
 
 
 def test_the_lesson_plan_names_sections_that_the_notebooks_have():
-    named = re.findall(r"^\| (?:\d+|[^|]*) \|[^|]*\| (\d): (\"[^|]*) \|", text("teachers.md"), re.M)
+    named = re.findall(
+        r"^\| (?:\d+|[^|]*) \|[^|]*\| (\d+): (\"[^|]*) \|", text("teachers.md"), re.M
+    )
     assert named
     for number, titles in named:
         (path,) = (ROOT / "notebooks").glob(f"{number:0>2}_*.ipynb")
@@ -213,6 +215,22 @@ def test_the_worksheet_asks_what_the_notebook_answers():
         re.findall(r"^\| ([^|]+?) \|", page, re.M) for page in (text("worksheet.md"), section)
     )
     assert answered and asked[-len(answered) :] == answered
+
+
+def test_where_maml_sits_says_what_its_notebook_does():
+    """The page's code is the notebook's, and its measured numbers are in the notebook's outputs."""
+    path = ROOT / "notebooks" / "10_where_maml_sits.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    sources = "\n".join("".join(cell["source"]) for cell in cells)
+    printed = "".join("".join(o.get("text", [])) for cell in cells for o in cell["outputs"])
+    measured, _, _ = text("where.md").partition("## A timeline")
+    for _, code in BLOCK.findall(measured):
+        assert code.strip() in sources
+    cells = re.findall(r"(?<=\| )[\d.]+(?: ± [\d.]+)?(?: %)?(?= \|)", measured)
+    assert len(cells) > 25
+    numbers = re.findall(r"[\d.]+", " ".join(cells))
+    assert not set(numbers) - set(re.findall(r"\d+(?:\.\d+)?", printed))
 
 
 def fails(action):
@@ -365,6 +383,16 @@ def test_nothing_is_loaded_from_the_network(built):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", css), style
 
 
+def test_the_search_does_not_find_solutions(built):
+    text = (built / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    solutions = {i for i, name in enumerate(index["docnames"]) if "learn/solutions/" in name}
+    assert solutions and not {index["titles"][i] for i in solutions} - {""}
+    for words in (index["terms"], index["titleterms"]):
+        for pages in words.values():
+            assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
+
+
 def test_the_start_page_shows_every_notebook_by_a_picture_of_its_own(built):
     page = Page(built / "index.html")
     stems = {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
@@ -379,16 +407,6 @@ def test_figure_1_in_the_readme_is_what_the_notebook_drew(monkeypatch):
     drawn = of_docs.picture(*of_docs.ONE_START)
     assert (DOCS / "one_start.png").read_bytes() == drawn, "build the documentation, which saves it"
     assert "docs/one_start.png" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_search_does_not_find_solutions(built):
-    text = (built / "searchindex.js").read_text(encoding="utf-8")
-    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
-    solutions = {i for i, name in enumerate(index["docnames"]) if "learn/solutions/" in name}
-    assert solutions and not {index["titles"][i] for i in solutions} - {""}
-    for words in (index["terms"], index["titleterms"]):
-        for pages in words.values():
-            assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
 
 
 def public_names():

@@ -20,11 +20,11 @@ def check(name: str, yours, true, right: bool | None = None, rtol: float = 1e-4)
     --------
     >>> from tinymaml.checks import check
     >>> check("slope", [None, 2], [3, 2])
-    slope                      yours: [? 2]                not yet
+    slope                  yours: [? 2]        not yet
     >>> check("slope", [3, 2], [3, 2])
-    slope                      yours: [3 2]                true: [3 2]  right
+    slope                  yours: [3 2]        true: [3 2]  right
     >>> check("slope", [[3, 2]], [3, 2])
-    slope                      yours: [[3 2]]              shape (1, 2) in place of (2,): not yet
+    slope                  yours: [[3 2]]      shape (1, 2) in place of (2,): not yet
     """
     verdict = "not yet"
     if right is None:
@@ -34,7 +34,7 @@ def check(name: str, yours, true, right: bool | None = None, rtol: float = 1e-4)
             verdict = f"shape {yours.shape} in place of {true.shape}: not yet"
     if right:
         verdict = f"true: {_shown(true)}  right"
-    print(f"{name:<26} yours: {_shown(yours):<20} {verdict}")
+    print(f"{name:<22} yours: {_shown(yours):<12} {verdict}")
 
 
 def _shown(value):
