@@ -151,10 +151,11 @@ SHOW_SLIDERS = f"""async () => {{
     const moves = (cell) => JSON.stringify(cell.outputs ?? "").includes("widget-view")
     await content.scrollToItem(cells.findIndex(moves), "start")
 }}"""
-OTHER_PICTURE = """(before) => {
-    const picture = document.querySelector(".jupyter-widgets img")
+PICTURE = ".jupyter-widgets:has(.noUi-handle) img"
+OTHER_PICTURE = f"""(before) => {{
+    const picture = document.querySelector("{PICTURE}")
     return picture && picture.src != before
-}"""
+}}"""
 
 
 @pytest.fixture
@@ -206,7 +207,11 @@ def test_the_first_notebook_runs_from_a_server_of_its_own(commands, site, tab):
     with served(commands, site / "class" / "maml") as address:
         run_notebook(tab, address, "00")
         tab.evaluate(SHOW_SLIDERS)
-        picture = tab.locator(".jupyter-widgets img").first
-        before = picture.get_attribute("src")
-        tab.locator(".jupyter-widgets .noUi-handle").first.press("ArrowUp")
+        before = tab.locator(PICTURE).first.get_attribute("src")
+        handle = tab.locator(".jupyter-widgets .noUi-handle").first
+        handle.hover()
+        place = handle.bounding_box()
+        tab.mouse.down()
+        tab.mouse.move(place["x"], place["y"] - 20, steps=4)
+        tab.mouse.up()
         tab.wait_for_function(OTHER_PICTURE, arg=before)
