@@ -30,6 +30,7 @@ extras = {
         "myst-nb>=1.2",
         "pydata-sphinx-theme>=0.16",
         "numpydoc>=1.8",
+        "sphinx-copybutton>=0.5.2",
         "sphinx-mathjax-offline>=0.0.2",
         "sphinx-design>=0.6",
         "playwright>=1.49",

@@ -16,6 +16,7 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx_copybutton",
     "numpydoc",
     "sphinx_design",
     "pages",
@@ -30,7 +31,12 @@ smartquotes_action = "q"  # not dashes: an option begins with two hyphens
 default_role = "py:obj"
 nitpick_ignore_regex = [("py:obj", ".*")]  # single backticks may also hold a parameter's name
 nb_execution_mode = "off"  # the outputs that were committed are shown
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 nb_ipywidgets_js = {}  # they would come from the network
+
+# Copied is what is typed: no prompts, no outputs.
+copybutton_selector = ":not(.output) > div.highlight > pre"
+copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
 
 # Docstrings
 autodoc_member_order = "bysource"

@@ -46,6 +46,7 @@ def setup(app):
     """Take part in the build."""
     app.connect("builder-inited", lambda _: copy_notebooks())
     app.connect("source-read", lambda _, docname, source: _read(docname, source))
+    app.connect("doctree-read", _hide_solutions)
     app.connect("autodoc-process-docstring", _literal_stars, priority=400)  # before numpydoc
     app.connect("autodoc-process-docstring", _formulas)
     app.connect("missing-reference", _by_last_name)
@@ -135,6 +136,12 @@ def with_links(text, original, page):
         return f"[{words}]({os.path.relpath(there, page.parent)}{anchor})" if shown else words
 
     return _LINK.sub(link, text)
+
+
+def _hide_solutions(app, _doctree):
+    """Keep the solutions out of the search, which would show them before their exercises."""
+    if app.env.docname.startswith("learn/solutions/"):
+        app.env.metadata[app.env.docname]["nosearch"] = True
 
 
 def _literal_stars(_app, _what, _name, _obj, _options, lines):

@@ -362,6 +362,16 @@ def test_figure_1_in_the_readme_is_what_the_notebook_drew(monkeypatch):
     assert "docs/one_start.png" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_search_does_not_find_solutions(built):
+    text = (built / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    solutions = {i for i, name in enumerate(index["docnames"]) if "learn/solutions/" in name}
+    assert solutions and not {index["titles"][i] for i in solutions} - {""}
+    for words in (index["terms"], index["titleterms"]):
+        for pages in words.values():
+            assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
+
+
 def public_names():
     """Return what a reader may look for: the contract's names, and all that modules export."""
     names = {f"tinymaml.{name}" for name in tm.__all__ if not inspect.ismodule(getattr(tm, name))}
@@ -408,6 +418,7 @@ def test_every_option_is_on_the_page_of_the_command_line(built):
 
 LOOK = """async () => {
     await window.MathJax?.startup?.promise
+    for (const e of document.querySelectorAll("details")) e.open = true
     const faults = [], name = (e) => e.outerHTML.slice(0, 80)
     for (const e of document.querySelectorAll("html, main, .bd-content, .bd-article-container"))
         if (e.scrollWidth > e.clientWidth + 1)
@@ -417,6 +428,9 @@ LOOK = """async () => {
     for (const e of document.querySelectorAll("article :is(table, pre, img, svg, .math)"))
         if (e.getBoundingClientRect().right > innerWidth + 1 && !inside(e))
             faults.push(`cut off: ${name(e)}`)
+    for (const e of document.querySelectorAll("article pre"))
+        if (e.scrollWidth > e.clientWidth + 1 && !(innerWidth < 600 && e.closest(".output")))
+            faults.push(`too wide: ${e.textContent.slice(0, 80)}`)
     for (const e of document.images)
         if (!e.naturalWidth) faults.push(`no picture: ${e.src.slice(0, 80)}`)
     for (const e of document.querySelectorAll(".math"))

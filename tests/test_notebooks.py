@@ -4,6 +4,7 @@ The files are read wherever the tests run. To run them, in fast mode, takes
 ``pip install -e '.[notebooks]'``; without it that part is skipped.
 """
 
+import ast
 import json
 import os
 import re
@@ -65,6 +66,33 @@ def verdicts(notebook):
     return found
 
 
+def exercises(notebook):
+    """Return the text of each exercise, its hint included."""
+    sources = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"]
+    return [source[found.start() :] for source in sources if (found := EXERCISE.search(source))]
+
+
+def checks(notebook):
+    """Return the cells that say whether an exercise is solved."""
+    return [c for c in code_cells(notebook) if re.search(r"^ *check\(", "".join(c["source"]), re.M)]
+
+
+def definitions(notebook):
+    """Return name -> every form in which a function or class is defined, except in an answer."""
+    found, answer = {}, False
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            answer = bool(EXERCISE.search(source))
+        elif answer:
+            answer = False
+        else:
+            for node in ast.parse(source).body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                    found.setdefault(node.name, set()).add(ast.dump(node))
+    return found
+
+
 def test_every_notebook_has_its_solutions():
     assert UNSOLVED
     assert [f"{path.stem}_solutions" for path in UNSOLVED] == [path.stem for path in SOLVED]
@@ -113,6 +141,39 @@ def test_exercises_say_not_yet_and_their_solutions_right(path):
     for exercise, said in unsolved.items():
         assert set(said) == {"not yet"}, exercise
         assert set(solved[exercise]) == {"right"} and len(solved[exercise]) >= len(said), exercise
+
+
+@pytest.mark.parametrize("path", UNSOLVED, ids=lambda path: path.stem)
+def test_exercises_have_a_hint_and_show_no_true_value(path):
+    notebook = read(path)
+    texts = exercises(notebook)
+    assert texts and all("<summary>Hint</summary>" in text for text in texts)
+    for cell in checks(notebook):
+        printed = "".join("".join(output.get("text", [])) for output in cell["outputs"])
+        assert "yours:" in printed and "true:" not in printed
+
+
+@pytest.mark.parametrize("path", UNSOLVED, ids=lambda path: path.stem)
+def test_solutions_are_of_these_exercises(path):
+    """Same texts, same checks; and what a solution takes from the notebook is as it is there."""
+    exercise = read(path)
+    solution = read(NOTEBOOKS / "solutions" / f"{path.stem}_solutions.ipynb")
+    assert exercises(exercise) == exercises(solution)
+    sources = ["".join(cell["source"]) for cell in code_cells(solution)]
+    for cell in checks(exercise):
+        assert "".join(cell["source"]) in sources
+    there = definitions(exercise)
+    for name, made in definitions(solution).items():
+        assert name not in there or made <= there[name], name
+
+
+@each
+def test_cells_that_check_are_folded_in_pages_and_in_jupyter(path):
+    notebook = read(path)
+    for cell in code_cells(notebook):
+        hidden = "hide-input" in cell["metadata"].get("tags", [])
+        assert hidden == cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+        assert hidden or cell not in checks(notebook)
 
 
 @pytest.fixture(scope="module")

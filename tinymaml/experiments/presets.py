@@ -29,6 +29,7 @@ _CHARACTERS = Schedule(steps=60_000, meta_batch=32)
 _PHOTOGRAPHS = Schedule(
     steps=60_000, meta_batch=4, clip=10.0, log_every=10, checkpoint_every=50, validation_tasks=100
 )
+# alpha as the text prints it; Table 2 is what the authors' released default, 0.001, gives.
 _SINUSOID = Experiment(methods.MAML(inner_lr=0.01), Sinusoids(), _WAVES)
 _OMNIGLOT = Experiment(methods.MAML(inner_lr=0.4, test_steps=3), Omniglot(), _CHARACTERS)
 _TWENTY = _OMNIGLOT.replace(n_way=20, inner_lr=0.1, inner_steps=5, test_steps=5, meta_batch=16)

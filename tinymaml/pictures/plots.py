@@ -25,6 +25,18 @@ def _axes(ax):
     return ax
 
 
+def style(**more: Any) -> None:
+    """Set how the figures of a notebook look: legible from the last row, and no frames.
+
+    Keywords are further settings of matplotlib, with ``_`` for each ``.``: ``axes_grid=True``.
+    """
+    import matplotlib.pyplot as plt
+
+    looks = {"font.size": 13, "figure.dpi": 80, "figure.constrained_layout.use": True}
+    looks |= {"axes.spines.top": False, "axes.spines.right": False}
+    plt.rcParams.update(looks | {name.replace("_", ".", 1): value for name, value in more.items()})
+
+
 def learning_curve(rows: list[dict], metric: str, ax: Axes = None) -> Axes:
     """Draw the meta-loss and the validation metric over the steps of a training.
 
@@ -226,7 +238,7 @@ def beside_printed(rows: dict, title: str, ax: Axes = None) -> Axes:
 
 
 def shared_legend(axes: list) -> None:
-    """Put the legend that the first of several axes would have below all of them."""
+    """Put the legend that the first of these axes would have below all of the figure."""
     handles = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(*handles, frameon=False, loc="outside lower center", ncols=5)
 
