@@ -36,6 +36,7 @@ class PolicyMAML(Method):
     max_kl: float = option(0.01, "mean KL that an update by trpo may change the policies by")
     test_steps: int = option(3, "gradient steps at test; from the second on alpha is halved")
 
+    group = "reinforcement"
     without = ("clip",)
     informed = False
 
@@ -220,20 +221,22 @@ class Reinforcement(Experiment):
     def step(self, step, params, state, eager=False):
         """Do an iteration of Algorithm 3.
 
-        In place of a loss, it gives minus the mean return, after adaptation and before.
+        In place of a loss, it gives minus the mean return, after adaptation and before, and the
+        number of frames.
         """
         learner = self._eager if eager else self.learner
         chunks = learner.experience(params, self.training_tasks(step), self._rngs(10, step))
         if update := self.method.meta_update(self.schedule.meta_lr):
             params, state = update(learner, params, chunks, state)
         returns = np.concatenate([chunk.returns for chunk in chunks]).mean(0)
-        return params, state, (-returns[::-1]).tolist()
+        batches = [batch for chunk in chunks for batch in (*chunk.support, chunk.query)]
+        frames = sum(np.count_nonzero(batch.y.weight) for batch in batches)
+        return params, state, [*(-returns[::-1]).tolist(), frames]
 
     def progress(self, losses, rate):
-        last, *before = [f"{-loss:.1f}" for loss in losses]
-        walks = self.schedule.meta_batch * self.method.rollouts * (self.method.inner_steps + 1)
-        frames = walks * self.problem.environment.horizon * rate
-        return f"return {' -> '.join([*before[::-1], last])}, {frames:,.0f} frames/s"
+        *losses, frames = losses
+        returns = " -> ".join(f"{-loss:.1f}" for loss in losses[::-1])
+        return f"return {returns}, {frames * rate:,.0f} frames/s"
 
     def returns(self, params: dict, split: str, n_tasks: int, rates: list) -> np.ndarray:
         """Return the returns of tasks before and after updates by these rates.
