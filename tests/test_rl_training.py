@@ -212,6 +212,24 @@ def test_a_robot_moves_as_its_simulator_says_and_is_paid_by_the_formula(name):
         assert not truncated and not terminated.any()
 
 
+@pytest.mark.parametrize("name", ["cheetah-direction", "ant-velocity"])
+def test_a_picture_shows_the_robot_where_the_simulator_has_it(name):
+    simulator = pytest.importorskip("mujoco")
+    env = EXPERIMENTS[name].problem.environment(np.ones(1), 1)
+    seen = [env.reset([np.random.default_rng(0)])[0]]
+    for t in range(40):
+        seen.append(env.step(np.random.default_rng(t).normal(size=(1, 1, env.action_size)))[0])
+    *ends, radius = np.split(env.poses(np.array(seen)[:, 0, 0])[-1], [3, 6], axis=1)
+    data = simulator.MjData(env.model)
+    data.qpos[:], data.qvel[:] = (part[0, 0] for part in env._parts(env.state))
+    simulator.mj_forward(env.model, data)
+    assert abs(data.qpos[0]) > 0.02  # it has moved
+    np.testing.assert_allclose(sum(ends) / 2, data.geom_xpos[1:], atol=0.01)  # 0 is the floor
+    torso = env.model.geom_size[1]
+    np.testing.assert_allclose(np.linalg.norm(ends[1][0] - ends[0][0]), 2 * torso[1], atol=1e-12)
+    assert radius[0] == torso[0]
+
+
 def test_an_ant_that_has_fallen_ends_its_rollout():
     pytest.importorskip("mujoco")
     env = mujoco.AntVelocity(np.array([1.0, 1.0, 1.0]), 1)

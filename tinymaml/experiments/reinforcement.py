@@ -156,6 +156,30 @@ class _Robot(Control):
     def informed(self):
         return mujoco.informed(self.environment)
 
+    def figures(self, run, method, params: dict, rng: Callable) -> list[Path]:
+        """Draw a walk of two tasks before and after an update, as the paper's figure 5."""
+        learner, world, rates = method.learner(self), self.environment, method.rates()[:1]
+        drawn = world.sample_tasks(rng("test"), self.test_tasks)
+        tasks = np.array([drawn.min(), drawn.max()])  # backward and forward, or slow and fast
+        streams = lambda task, updates: rng("test", 1 + task + len(tasks) * updates)
+        found = list(learner.path(params, tasks, streams, rates))
+        panels = [(i, u) for i in range(len(tasks)) for u in range(len(found))]
+        times = np.linspace(0, world.horizon - 1, 6).astype(int)
+
+        def draw(axes):
+            for (i, updates), ax in zip(panels, axes):
+                walk = found[updates]
+                poses = world.poses(walk.observations[i, 0])[times[walk.alive[i, 0, times] > 0]]
+                when = "after an update" if updates else "before"
+                title = f"{world.aim(tasks[i])}, {when}" if rates else world.aim(tasks[i])
+                plots.film(poses, times * world.timestep, title, ax=ax)
+            widest = np.array([ax.get_xlim() for ax in axes])
+            for ax in axes:
+                ax.set_xlim(widest.min(), widest.max())
+
+        plots.save(run / "film.png", draw, width=12, height=5, panels=(1, len(panels)))
+        return [run / "film.png"]
+
 
 @dataclass(frozen=True)
 class CheetahDirection(_Robot):
