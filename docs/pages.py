@@ -28,6 +28,7 @@ GALLERY = {
     "08_museum_of_bugs": "nb08-22",
     "03_maml_by_hand": "code-22",
     "04_sinusoid": "code-18",
+    "12_how_long_is_a_step": "code-42",
     "05_omniglot": "code-29",
     "11_algorithm_3_in_the_plane": "nb11-09",
     "01_autograd_from_scratch": "code-30",

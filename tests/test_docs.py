@@ -346,6 +346,16 @@ def test_nothing_is_loaded_from_the_network(built):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", css), style
 
 
+def test_the_search_does_not_find_solutions(built):
+    text = (built / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    solutions = {i for i, name in enumerate(index["docnames"]) if "learn/solutions/" in name}
+    assert solutions and not {index["titles"][i] for i in solutions} - {""}
+    for words in (index["terms"], index["titleterms"]):
+        for pages in words.values():
+            assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
+
+
 def test_the_start_page_shows_every_notebook_by_a_picture_of_its_own(built):
     page = Page(built / "index.html")
     stems = {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
@@ -360,16 +370,6 @@ def test_figure_1_in_the_readme_is_what_the_notebook_drew(monkeypatch):
     drawn = of_docs.picture(*of_docs.ONE_START)
     assert (DOCS / "one_start.png").read_bytes() == drawn, "build the documentation, which saves it"
     assert "docs/one_start.png" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_search_does_not_find_solutions(built):
-    text = (built / "searchindex.js").read_text(encoding="utf-8")
-    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
-    solutions = {i for i, name in enumerate(index["docnames"]) if "learn/solutions/" in name}
-    assert solutions and not {index["titles"][i] for i in solutions} - {""}
-    for words in (index["terms"], index["titleterms"]):
-        for pages in words.values():
-            assert not solutions & {*(pages if isinstance(pages, list) else [pages])}
 
 
 def public_names():
