@@ -16,7 +16,13 @@ from tinymaml.rl import mujoco
 
 pytestmark = pytest.mark.numpy_only
 
-SMALL = ("--meta-batch", "6", "--rollouts", "2")
+SMALL = ("--meta-batch", "5", "--rollouts", "2")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Walks of 10 steps in place of 100."""
+    monkeypatch.setattr(rl.Navigation2D, "horizon", 10)
 
 
 def small(steps=4, **settings):
@@ -75,7 +81,7 @@ def test_training_adapts_better_than_it_did():
     assert after[-5:].mean() < before[-5:].mean() - 5
 
 
-def test_the_command_trains_tests_reports_and_evaluates(tmp_path, capsys):
+def test_the_command_trains_tests_reports_and_evaluates(tmp_path, capsys, short):
     run = Run(tmp_path / "run")
     options = [*SMALL, "--steps", "1", "--test-tasks", "3", "--out", str(run.path)]
     assert cli.main(["train", "navigation", *options]) == 0
@@ -98,8 +104,19 @@ def test_the_command_trains_tests_reports_and_evaluates(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", [n for n in EXPERIMENTS if n.startswith("navigation-")])
-def test_what_is_beside_maml_starts_by_its_name(name, tmp_path, capsys):
-    options = ["--meta-batch", "3", "--rollouts", "2", "--steps", "1", "--test-tasks", "2"]
+def test_what_is_beside_maml_starts_by_its_name(name, tmp_path, capsys, short, monkeypatch):
+    monkeypatch.setattr(Reinforcement, "figures", lambda *_: [])  # drawn in the test above
+    options = [
+        "--meta-batch",
+        "3",
+        "--rollouts",
+        "2",
+        "--steps",
+        "1",
+        "--test-tasks",
+        "2",
+        "--eager",
+    ]
     assert cli.main(["train", name, *options, "--out", str(tmp_path / "run")]) == 0
     results = Run(tmp_path / "run").read_json("results.json")
     assert len(results["rows"]) == (1 if name == "navigation-oracle" else 4)
@@ -120,11 +137,11 @@ def test_the_oracle_sees_its_goal_and_the_others_do_not():
 
 def test_a_policy_that_diverges_ends_the_training_and_keeps_the_last_checkpoint(tmp_path):
     run = Run(tmp_path / "run")
-    trained(small(1), run)
+    trained(small(1, update="none"), run)
     with pytest.raises(
         UserError, match=r"not finite at step \d+ in iteration 2: the training .* kept"
     ):
-        experiment = small(3)
+        experiment = small(3, update="none")
         experiment.__dict__["learner"] = Wild(**vars(experiment.learner))
         together(train, experiment, run, True, False)
     assert run.steps_done() == 1
@@ -252,8 +269,9 @@ def test_the_informed_robot_sees_its_goal():
     np.testing.assert_array_equal(seen[:, :, -1], [[0.5, 0.5], [1.5, 1.5]])
 
 
-def test_the_protocol_says_the_simulator_and_its_time_step():
+def test_the_protocol_says_the_simulator_and_its_time_step(monkeypatch):
     simulator = pytest.importorskip("mujoco")
+    monkeypatch.setattr(mujoco.AntVelocity, "horizon", 5)
     experiment = EXPERIMENTS["ant-velocity"].replace(test_steps=0)
     protocol = experiment.test(experiment.init(), 2)["protocol"]
     assert f"; mujoco {simulator.__version__} and gymnasium " in protocol
@@ -272,7 +290,7 @@ def test_an_iteration_with_a_robot_runs():
 
     params = experiment.init()
     now = Checkpoint(0, params, experiment.optimizer_state(params), [])
-    now = meta_step(experiment, now)
+    now = meta_step(experiment, now, eager=True)
     assert now.step == 1 and len(now.losses[0]) == 3
     assert all(np.isfinite(p.numpy()).all() for p in now.params.values())
     assert isinstance(now.params["log_std"], tm.Tensor)
