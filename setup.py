@@ -35,6 +35,7 @@ extras = {
         "sphinx-design>=0.6",
         "playwright>=1.49",
     ],
+    "lite": ["jupyterlite-core[contents]==0.6.4", "jupyterlite-pyodide-kernel==0.6.1"],
     "notebooks": ["jupyterlab>=4", "nbconvert>=7", "ipywidgets>=8.1", "ipycanvas>=0.13"],
 }
 # One machine has one version of CUDA, so CUDA 13 has an extra of its own.

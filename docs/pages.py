@@ -30,6 +30,7 @@ GALLERY = {
     "04_sinusoid": "code-18",
     "12_how_long_is_a_step": "code-42",
     "05_omniglot": "code-29",
+    "10_where_maml_sits": "loops",
     "11_algorithm_3_in_the_plane": "nb11-09",
     "01_autograd_from_scratch": "code-30",
     "02_gradients_of_gradients": "code-08",
@@ -40,6 +41,7 @@ GALLERY = {
 ONE_START = ("00_five_points_and_a_wave", "code-09")  # Figure 1, which the README shows too
 
 _GENERATED = re.compile(r"^(?:<!--|\.\.) generated: ([\w-]+)(?: -->)?$", re.M)  # Markdown, reST
+_PICTURE = re.compile(r"^<!-- picture: (\S+) (\S+): (.+) -->$", re.M)
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s#]+)(#[^()\s]*)?\)")
 
 
@@ -98,6 +100,7 @@ def _read(docname, source):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_links("".join(cell["source"]), path, DOCS / docname)
+        notebook["cells"][0]["source"] += online(path.relative_to(ROOT).as_posix())
         source[0] = json.dumps(notebook)
         return
     here = DOCS / docname
@@ -107,14 +110,23 @@ def _read(docname, source):
     if docname == "results/report":  # its anchors are HTML, which Markdown's links do not find here
         source[0] = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", source[0], flags=re.M)
     text = _GENERATED.sub(lambda match: GENERATED[match[1]](), source[0])
+    text = _PICTURE.sub(lambda match: _shown(*match.groups()), text)
     source[0] = with_links(text, here, here)
+
+
+def _shown(stem, cell, words):
+    """Show what a cell drew: the page has ``picture: NOTEBOOK CELL: the picture in words``."""
+    name = f"{stem}-{cell}.png"
+    (LEARN / "pictures" / name).write_bytes(picture(stem, cell))
+    return f"![{words}](learn/pictures/{name})"
 
 
 def with_links(text, original, page):
     """Return Markdown with its links to files as they are on the page.
 
-    The page need not lie where the text was written. Links that lead out of the documentation, to
-    a notebook that is not written yet, or to the report before it is made, become plain text.
+    The page need not lie where the text was written. A learner's file becomes its place in the
+    reference. Other links that lead out of the documentation, to a notebook that is not written
+    yet, or to the report before it is made, become plain text.
 
     Parameters
     ----------
@@ -133,6 +145,8 @@ def with_links(text, original, page):
             return match[0]  # no link at all, or a broken one, of which Sphinx warns
         if there.is_relative_to(NOTEBOOKS):
             there = LEARN / there.relative_to(NOTEBOOKS)
+        if there.parent == ROOT / "tinymaml" / "learners" and there.stem != "learner":
+            return f"{{py:mod}}`{words.strip('`')} <tinymaml.learners.{there.stem}>`"
         shown = there.is_relative_to(DOCS) and there.is_file() and there.suffix != ".html"
         return f"[{words}]({os.path.relpath(there, page.parent)}{anchor})" if shown else words
 
@@ -193,6 +207,26 @@ def notebooks():
         lines += [" · ".join(parts), "", with_links(summary, path, LEARN), ""]
         lines += [f"* {with_links(goal, path, LEARN)}" for goal in goals] + [""]
     return "\n".join(lines)
+
+
+def online(path="notebooks"):
+    """Return a line with links that open a notebook on Binder and Colab, or all of them on Binder.
+
+    They take the repository from its public address, the line ``repository-code:`` in CITATION.cff,
+    and there are none without it.
+    """
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    home = re.search(
+        r"^repository-code: [\"']?https://github\.com/([\w.-]+/[\w.-]+)", citation, re.M
+    )
+    if home is None:
+        return ""
+    binder = f"[Binder](https://mybinder.org/v2/gh/{home[1]}/HEAD?labpath={path})"
+    if not path.endswith(".ipynb"):
+        return f"Without installing anything: all notebooks on {binder}."
+    colab = f"[Colab](https://colab.research.google.com/github/{home[1]}/blob/main/{path})"
+    install = f"%pip install git+https://github.com/{home[1]}"
+    return f"\n\n**Run it** on {binder}, or on {colab} with `{install}` in a first cell.\n"
 
 
 def gallery():
@@ -287,6 +321,22 @@ def numpy_names():
     )
 
 
+def networks():
+    """Write the two sinusoid networks into the page, where its script reads them."""
+    text = json.dumps({"maml": _weights("sinusoid"), "pooled": _weights("sinusoid-pretrained")})
+    script = f'<script id="networks" type="application/json">{text}</script>'
+    return f"```{{raw}} html\n{script}\n```"
+
+
+def _weights(name):
+    """Return the sizes of a trained network's layers, and its weights as float32 in base64."""
+    _, params = pretrained.pretrained(name)
+    arrays = [p.numpy().astype("<f4") for p in params.values()]
+    sizes = [len(arrays[0]), *(len(bias) for bias in arrays[1::2])]
+    packed = b"".join(array.tobytes() for array in arrays)
+    return {"sizes": sizes, "weights": base64.b64encode(packed).decode()}
+
+
 def trained_networks():
     """List the networks that ship: score, protocol, and the command that made each."""
     lines = []
@@ -304,8 +354,10 @@ GENERATED = {
     "first-commands": lambda: readme("## Two commands", "## What it looks like"),
     "gallery": gallery,
     "notebooks": notebooks,
+    "online": online,
     "commands": commands,
     "settings": settings,
+    "networks": networks,
     "numpy-functions": numpy_names,
     "trained-networks": trained_networks,
 }

@@ -34,7 +34,7 @@ def pytest_configure(config):
         raise pytest.UsageError(str(error)) from error
 
 
-SLOW_FIXTURES = {"built", "data_root", "real"}  # the documentation's pages, and real data
+SLOW_FIXTURES = {"built", "site", "data_root", "real"}  # documentation, notebooks, real data
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks

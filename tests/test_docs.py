@@ -18,6 +18,7 @@ import zlib
 from contextlib import redirect_stderr, redirect_stdout
 from glob import glob
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -184,7 +185,9 @@ def test_teachers(lesson_room):
 
 
 def test_the_lesson_plan_names_sections_that_the_notebooks_have():
-    named = re.findall(r"^\| (?:\d+|[^|]*) \|[^|]*\| (\d): (\"[^|]*) \|", text("teachers.md"), re.M)
+    named = re.findall(
+        r"^\| (?:\d+|[^|]*) \|[^|]*\| (\d+): (\"[^|]*) \|", text("teachers.md"), re.M
+    )
     assert named
     for number, titles in named:
         (path,) = (ROOT / "notebooks").glob(f"{number:0>2}_*.ipynb")
@@ -212,6 +215,22 @@ def test_the_worksheet_asks_what_the_notebook_answers():
         re.findall(r"^\| ([^|]+?) \|", page, re.M) for page in (text("worksheet.md"), section)
     )
     assert answered and asked[-len(answered) :] == answered
+
+
+def test_where_maml_sits_says_what_its_notebook_does():
+    """The page's code is the notebook's, and its measured numbers are in the notebook's outputs."""
+    path = ROOT / "notebooks" / "10_where_maml_sits.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    sources = "\n".join("".join(cell["source"]) for cell in cells)
+    printed = "".join("".join(o.get("text", [])) for cell in cells for o in cell["outputs"])
+    measured, _, _ = text("where.md").partition("## A timeline")
+    for _, code in BLOCK.findall(measured):
+        assert code.strip() in sources
+    cells = re.findall(r"(?<=\| )[\d.]+(?: ± [\d.]+)?(?: %)?(?= \|)", measured)
+    assert len(cells) > 25
+    numbers = re.findall(r"[\d.]+", " ".join(cells))
+    assert not set(numbers) - set(re.findall(r"\d+(?:\.\d+)?", printed))
 
 
 def fails(action):
@@ -277,6 +296,24 @@ def test_the_error_sentences_are_real(tmp_path, monkeypatch):
 FUNC = "grad value_and_grad vjp jvp hvp jacobian hessian"
 MAML = "adapt meta_loss meta_gradient per_task"
 EVALUATION = "evaluate score_tasks summarise"
+
+
+def test_the_address_of_the_repository_gives_links_to_binder_and_colab(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    pages = import_module("pages")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    citation = tmp_path / "CITATION.cff"
+    citation.write_text("title: x\n")
+    assert pages.online() == pages.online("notebooks/a.ipynb") == ""
+    citation.write_text("repository-code: 'https://github.com/ada/tiny-maml'\n")
+    line = pages.online("notebooks/solutions/a.ipynb")
+    for link in (
+        "(https://mybinder.org/v2/gh/ada/tiny-maml/HEAD?labpath=notebooks/solutions/a.ipynb)",
+        "(https://colab.research.google.com/github/ada/tiny-maml/blob/main/notebooks/solutions/a.ipynb)",
+        "%pip install git+https://github.com/ada/tiny-maml`",
+    ):
+        assert link in line
+    assert "(https://mybinder.org/v2/gh/ada/tiny-maml/HEAD?labpath=notebooks)" in pages.online()
 
 
 # The built pages

@@ -64,6 +64,15 @@ def test_every_move_of_a_slider_draws(shown):
     assert seen[-1] == [3, 4]
 
 
+def test_each_slider_may_have_a_name_and_limits_of_its_own(shown):
+    seen = []
+    play.sliders(seen.append, (1, 0.5), low=(0, 0), high=(5, 1), names="aα")
+    slow, fast = shown[0].children[1].children
+    assert (slow.description, slow.max, fast.description, fast.max) == ("a", 5, "α", 1)
+    fast.value = 0.51
+    assert seen == [[1, 0.5], [1, 0.51]]
+
+
 @pytest.mark.parametrize("tool", ["mouse", "touch"])
 def test_the_pad_follows_the_pen(shown, tool):
     seen = []

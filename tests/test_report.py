@@ -323,6 +323,18 @@ def test_seeds_are_one_entry_with_their_spread_apart(tmp_path):
         assert f"tinymaml train omniglot --seed {i} --data DIR/images" in page.text
 
 
+def test_of_several_seeds_a_cell_names_the_first(tmp_path):
+    runs = [
+        write(tmp_path / f"{name}-seed{i}", row(mean=mean), inner_lr=rate, seed=i)
+        for name, mean, rate in (("large", 0.98, 0.4), ("small", 0.95, 0.08))
+        for i in range(2)
+    ]
+    page = made(tmp_path, *runs)[1]
+    large, small = page.table("Omniglot (Table 1)")["MAML"]["5-way 1-shot, ours"].split("\n")
+    assert large == "large-seed0: 98.0 ± 0.5 (tasks), ± 0.0 (2 seeds)"
+    assert small.startswith("small-seed0: 95.0")
+
+
 def test_seeds_of_other_images_or_other_tasks_are_not_one_entry(tmp_path):
     rows = (row("grocerystore"), row("MiniImageNet"), row("MiniImageNet", mean=0.5, tasks=50))
     runs = [

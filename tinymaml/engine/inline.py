@@ -125,18 +125,19 @@ def inline(function, arguments, name_of, fresh, array_type=np.ndarray):
 def definition(function):
     """Return the syntax tree of a function, FunctionDef or Lambda; NotInline if there is none."""
     try:
-        code, tree = function.__code__, _nodes(sys.modules[function.__module__])
-        (node,) = [n for n in tree if n.lineno == code.co_firstlineno and _is(n, code)]
+        code, line = function.__code__, function.__code__.co_firstlineno
+        statements = _statements(sys.modules[function.__module__])
+        (around,) = [s for s in statements if s.lineno <= line <= s.end_lineno]
+        nodes = [n for n in ast.walk(around) if isinstance(n, (ast.FunctionDef, ast.Lambda))]
+        (node,) = [n for n in nodes if n.lineno == line and _is(n, code)]
         return node
     except (OSError, TypeError, KeyError, AttributeError, ValueError):
         raise NotInline from None
 
 
 @functools.cache
-def _nodes(module):
-    functions = (ast.FunctionDef, ast.Lambda)
-    tree = ast.walk(ast.parse(inspect.getsource(module)))
-    return [node for node in tree if isinstance(node, functions)]
+def _statements(module):
+    return ast.parse(inspect.getsource(module)).body
 
 
 def _is(node, code):

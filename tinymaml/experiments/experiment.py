@@ -14,13 +14,16 @@ from ..engine.structure import map_leaves
 from ..engine.tensor import no_grad
 from ..learners import Learner
 from ..parallel.chunks import gradient_by_chunks, value_and_gradient
-from ..parallel.threads import Own
+from ..parallel.threads import Own, cores
 from ..pictures import plots
 from ..tasks import Batch, Task
 from . import floors
 from .methods import Method
 from .problem import Problem
 from .schedule import Schedule
+
+if cores() == 1:
+    tqdm.monitor_interval = 0  # what watches the bars is a thread, and a browser starts none
 
 #: Settings that a training does not depend on: a run may be tested by others
 OF_THE_TEST = ("test_steps", "test_query")

@@ -322,7 +322,8 @@ def _cell(found):
     lines = []
     for entry, i in found:
         row = entry.results["rows"][i]
-        names = [_text(entry.name)] * any(other is not entry for other, _ in found)
+        # of several seeds the first: the score says how many there are
+        names = [_text(entry.runs[0]["name"])] * any(other is not entry for other, _ in found)
         if not _steps_of_the_paper(row):
             names.append(f"after {row['steps']} step{'s' * (row['steps'] != 1)}")
         lines.append(f"{', '.join(names)}: " * bool(names) + f"[{entry.row_score(i)}](#{entry.id})")

@@ -7,6 +7,7 @@ Nothing is pickled: JSON, CSV and npz, which other programs can read.
 import csv
 import io
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,9 +91,14 @@ class Run:
 
         The lock is the system's, which ends it with the process in whatever way that ends.
         """
-        from filelock import FileLock, Timeout  # `import tinymaml` does without
+        with warnings.catch_warnings():  # one of filelock's, where the system has no locks
+            warnings.simplefilter("ignore")
+            from filelock import FileLock, SoftFileLock, Timeout  # `import tinymaml` does without
 
         make_folder(self.path)
+        if FileLock is SoftFileLock:  # in a browser; there a file would stay when the tab is closed
+            yield
+            return
         lock = FileLock(self / ".lock", timeout=0)
         try:
             lock.acquire()

@@ -25,8 +25,9 @@ def on_threads(function: Callable, chunks: Iterable) -> Iterator:
         yield from map(function, chunks)
         return
     keep_freed_memory()
+    share = map if cores() == 1 else _pool().map  # in a browser no thread can be started
     with single_threaded_blas():
-        yield from _pool().map(partial(quietly, function), chunks)
+        yield from share(partial(quietly, function), chunks)
 
 
 class Own(threading.local):

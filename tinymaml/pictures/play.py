@@ -48,7 +48,12 @@ def ink(strokes: Strokes) -> np.ndarray:
 
 
 def sliders(
-    draw: Callable, start: Sequence[float], low: float, high: float, another: Callable | None = None
+    draw: Callable,
+    start: Sequence[float],
+    low: float | Sequence[float],
+    high: float | Sequence[float],
+    another: Callable | None = None,
+    names: Sequence[str] = (),
 ) -> None:
     """Draw a picture of some numbers, with a slider for each of them where there are widgets.
 
@@ -57,10 +62,12 @@ def sliders(
     draw : callable
         Takes the list of the numbers, and draws one figure with pyplot.
     start : sequence of float
-    low, high : float
-        Between which the numbers move.
+    low, high : float, or a sequence of them
+        Between which the numbers move, in 100 steps; one for all, or one for each.
     another : callable, optional
         Returns other numbers; with it there is a button that takes them.
+    names : sequence of str, optional
+        What stands above each slider.
     """
     try:
         import ipywidgets
@@ -69,8 +76,11 @@ def sliders(
         return
     from IPython.display import display
 
-    look = {"min": low, "max": high, "step": 0.1, "readout_format": ".1f"}
-    row = [ipywidgets.FloatSlider(n, orientation="vertical", **look) for n in start]
+    row = []
+    for i, (least, most) in enumerate(np.broadcast_to(np.transpose([low, high]), (len(start), 2))):
+        look = {"min": least, "max": most, "step": (most - least) / 100, "readout_format": ".2f"}
+        look |= {"description": names[i] if names else "", "orientation": "vertical"}
+        row.append(ipywidgets.FloatSlider(start[i], **look))
     names = {f"number {i}": slider for i, slider in enumerate(row, 1)}
     picture = ipywidgets.interactive_output(lambda **n: draw(list(n.values())), names)
     below = [ipywidgets.HBox(row)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -229,8 +230,11 @@ def visible(folder) -> list:
 
 def decode_all(pictures: Iterable, size: int, channels: int = 3) -> np.ndarray:
     """Decode pictures on several threads: uint8 (n, size, size, channels)."""
+    decoded = partial(decode, size=size, channels=channels)
+    if os.cpu_count() == 1:  # in a browser no thread can be started
+        return np.stack(list(map(decoded, pictures)))
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(partial(decode, size=size, channels=channels), pictures)))
+        return np.stack(list(pool.map(decoded, pictures)))
 
 
 def decode(picture, size: int, channels: int = 3) -> np.ndarray:
