@@ -85,12 +85,14 @@ NUMBERS = """
     navigation-pretrained           -    -     0.1   0     3       20    500        -       False
     navigation-oracle               -    -     -     -     -       20    500        -       -
     navigation-random               -    -     0.1   1     3       20    1          -       False
-    cheetah-direction               -    -     0.1   1     3       40    800        -       False
-    cheetah-velocity                -    -     0.1   1     3       40    800        -       False
-    ant-direction                   -    -     0.1   1     3       40    800        -       False
-    ant-velocity                    -    -     0.1   1     3       40    800        -       False
 """
 NUMBERS = [line.split() for line in NUMBERS.strip().splitlines()]
+# Robots have the settings of navigation but for tasks and iterations, of which random has 1.
+NUMBERS += [
+    [name.replace("navigation", robot), *five, "40", "1" if steps == "1" else "800", n_query, order]
+    for robot in ("cheetah-direction", "cheetah-velocity", "ant-direction", "ant-velocity")
+    for name, *five, _, steps, n_query, order in NUMBERS[-5:]
+]
 RATES_OF = {
     "omniglot-mann": 3e-3,
     "omniglot-siamese-koch": 6e-5,
@@ -109,11 +111,11 @@ def test_the_presets_are_the_papers(name, numbers):
     if name == "omniglot-reptile":
         assert (schedule.optimizer, schedule.meta_lr, schedule.decay) == ("sgd", 1.0, "linear")
     elif isinstance(preset, Reinforcement):
-        rollouts, bound = (40 if name == "ant-direction" else 20), 0.01
-        bound = 0.02 if name == "cheetah-direction" else bound
+        rollouts = 40 if "ant-direction" in name else 20
+        bound = 0.02 if "cheetah-direction" in name else 0.01
         assert (preset.method.rollouts, preset.method.max_kl) == (rollouts, bound)
-        assert preset.method.update == ("none" if name == "navigation-random" else "trpo")
-        tested = 40 if name == "ant-direction" or "navigation" in name else 20
+        assert preset.method.update == ("none" if name.endswith("-random") else "trpo")
+        tested = 40 if "ant-direction" in name or "navigation" in name else 20
         assert (preset.problem.test_rollouts, preset.problem.test_tasks) == (tested, 40)
     else:
         decay = DECAYS.get(name, "none")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml.experiments import EXPERIMENTS
+from tinymaml.experiments import BESIDE, EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,8 +41,11 @@ def test_own_images_become_tasks_as_the_readme_says(tmp_path, monkeypatch):
 
 
 def test_every_experiment_is_named():
+    endings = re.compile(f"-({'|'.join(BESIDE)})$")
     for name in EXPERIMENTS:
-        assert name in README or name.removesuffix("-first-order") in README
+        of_another = endings.search(name)
+        assert name in README or (of_another and endings.sub("", name) in README)
+        assert not of_another or of_another[0] in README
 
 
 def test_local_links_and_anchors_hold():

@@ -12,7 +12,7 @@ from functools import partial
 
 from .engine import backend
 from .errors import UserError
-from .experiments import EXPERIMENTS, GROUPS, OF_THE_TEST, flag, launch
+from .experiments import BESIDE, EXPERIMENTS, GROUPS, OF_THE_TEST, flag, launch
 from .experiments.pretrained import describe, names, pack
 from .experiments.tables import aligned
 from .parallel import mpi
@@ -194,13 +194,16 @@ def _what(preset):
 def _list(arguments):
     rows = [("", "name", "method", "task", "iterations", "paper")]
     for name, preset in EXPERIMENTS.items():
+        if preset.method.group == "reinforcement" and name.endswith(tuple(BESIDE)):
+            continue  # the heading says that they are there
         steps, printed = f"{preset.schedule.steps:,}", preset.problem.printed(preset.label)
         rows.append((preset.method.group, name, preset.label, preset.problem.task, steps, printed))
     lines = aligned([row[1:] for row in rows], left=len(rows[0]))
     for group in ("", *GROUPS):
         shown = [line.rstrip() for row, line in zip(rows, lines) if row[0] == group]
         if group and shown:
-            print(f"\n{group}")
+            also = f"; each also as {', '.join(f'NAME-{end}' for end in BESIDE)}"
+            print(f"\n{group}{also * (group == 'reinforcement')}")
         print(*shown, sep="\n")
     print("\ntinymaml train NAME runs one; tinymaml train NAME --help shows its settings.")
 

@@ -7,7 +7,7 @@ An experiment is composed of a method (how something is learned), a problem (wha
 from .classification import MiniImageNet, Omniglot, OmniglotMLP
 from .experiment import OF_THE_TEST, Experiment
 from .methods import GROUPS, Method
-from .presets import EXPERIMENTS, from_config
+from .presets import BESIDE, EXPERIMENTS, from_config
 from .problem import Problem
 from .reinforcement import Navigation, PolicyMAML, Reinforcement
 from .runs import Run
@@ -15,6 +15,7 @@ from .schedule import Schedule, flag
 from .sinusoid import Sinusoids
 
 __all__ = [
+    "BESIDE",
     "EXPERIMENTS",
     "GROUPS",
     "OF_THE_TEST",

@@ -22,7 +22,7 @@ from .problem import Problem, Trial
 from .schedule import ABOVE_0, Schedule, check, choose, option
 
 #: What systems learn to learn by; ``tinymaml list`` shows them by group
-GROUPS = ("optimisation", "metric", "memory", "generative", "baselines")
+GROUPS = ("optimisation", "metric", "memory", "generative", "baselines", "reinforcement")
 
 
 class Method:

@@ -180,18 +180,25 @@ _PLANE = Reinforcement(
     ),
 )
 _ROBOT = replace(_PLANE.schedule, steps=800, meta_batch=40)
-EXPERIMENTS |= {
+#: What stands beside each experiment of reinforcement learning, by the end of its name
+BESIDE = {
+    "first-order": lambda one: one.replace(first_order=True),
+    "pretrained": lambda one: one.replace(inner_steps=0),
+    "oracle": lambda one: replace(
+        one, method=PolicyOracle(rollouts=one.method.rollouts, max_kl=one.method.max_kl)
+    ),
+    "random": lambda one: one.replace(update="none", steps=1),
+}
+for _name, _one in {
     "navigation": _PLANE,
-    "navigation-first-order": _PLANE.replace(first_order=True),
-    "navigation-pretrained": _PLANE.replace(inner_steps=0),
-    "navigation-oracle": replace(_PLANE, method=PolicyOracle()),
-    "navigation-random": _PLANE.replace(update="none", steps=1),
     # the authors' result is of iteration 100 with this bound
     "cheetah-direction": Reinforcement(PolicyMAML(max_kl=0.02), CheetahDirection(), _ROBOT),
     "cheetah-velocity": Reinforcement(PolicyMAML(), CheetahVelocity(), _ROBOT),
     "ant-direction": Reinforcement(PolicyMAML(rollouts=40), AntDirection(), _ROBOT),
     "ant-velocity": Reinforcement(PolicyMAML(), AntVelocity(), _ROBOT),
-}
+}.items():
+    EXPERIMENTS[_name] = _one
+    EXPERIMENTS |= {f"{_name}-{end}": made(_one) for end, made in BESIDE.items()}
 # Settings in runs of earlier versions that their experiment did not depend on
 _WITHOUT_EFFECT = {"first_order", "inner_lr", "inner_steps", "k_shot", "n_query", "clip"}
 

@@ -36,6 +36,7 @@ class PolicyMAML(Method):
     max_kl: float = option(0.01, "mean KL that an update by trpo may change the policies by")
     test_steps: int = option(3, "gradient steps at test; from the second on alpha is halved")
 
+    group = "reinforcement"
     without = ("clip",)
     informed = False
 
@@ -155,6 +156,30 @@ class _Robot(Control):
     def informed(self):
         return mujoco.informed(self.environment)
 
+    def figures(self, run, method, params: dict, rng: Callable) -> list[Path]:
+        """Draw a walk of two tasks before and after an update, as the paper's figure 5."""
+        learner, world, rates = method.learner(self), self.environment, method.rates()[:1]
+        drawn = world.sample_tasks(rng("test"), self.test_tasks)
+        tasks = np.array([drawn.min(), drawn.max()])  # backward and forward, or slow and fast
+        streams = lambda task, updates: rng("test", 1 + task + len(tasks) * updates)
+        found = list(learner.path(params, tasks, streams, rates))
+        panels = [(i, u) for i in range(len(tasks)) for u in range(len(found))]
+        times = np.linspace(0, world.horizon - 1, 6).astype(int)
+
+        def draw(axes):
+            for (i, updates), ax in zip(panels, axes):
+                walk = found[updates]
+                poses = world.poses(walk.observations[i, 0])[times[walk.alive[i, 0, times] > 0]]
+                when = "after an update" if updates else "before"
+                title = f"{world.aim(tasks[i])}, {when}" if rates else world.aim(tasks[i])
+                plots.film(poses, times * world.timestep, title, ax=ax)
+            widest = np.array([ax.get_xlim() for ax in axes])
+            for ax in axes:
+                ax.set_xlim(widest.min(), widest.max())
+
+        plots.save(run / "film.png", draw, width=12, height=5, panels=(1, len(panels)))
+        return [run / "film.png"]
+
 
 @dataclass(frozen=True)
 class CheetahDirection(_Robot):
@@ -220,20 +245,22 @@ class Reinforcement(Experiment):
     def step(self, step, params, state, eager=False):
         """Do an iteration of Algorithm 3.
 
-        In place of a loss, it gives minus the mean return, after adaptation and before.
+        In place of a loss, it gives minus the mean return, after adaptation and before, and the
+        number of frames.
         """
         learner = self._eager if eager else self.learner
         chunks = learner.experience(params, self.training_tasks(step), self._rngs(10, step))
         if update := self.method.meta_update(self.schedule.meta_lr):
             params, state = update(learner, params, chunks, state)
         returns = np.concatenate([chunk.returns for chunk in chunks]).mean(0)
-        return params, state, (-returns[::-1]).tolist()
+        batches = [batch for chunk in chunks for batch in (*chunk.support, chunk.query)]
+        frames = sum(np.count_nonzero(batch.y.weight) for batch in batches)
+        return params, state, [*(-returns[::-1]).tolist(), frames]
 
     def progress(self, losses, rate):
-        last, *before = [f"{-loss:.1f}" for loss in losses]
-        walks = self.schedule.meta_batch * self.method.rollouts * (self.method.inner_steps + 1)
-        frames = walks * self.problem.environment.horizon * rate
-        return f"return {' -> '.join([*before[::-1], last])}, {frames:,.0f} frames/s"
+        *losses, frames = losses
+        returns = " -> ".join(f"{-loss:.1f}" for loss in losses[::-1])
+        return f"return {returns}, {frames * rate:,.0f} frames/s"
 
     def returns(self, params: dict, split: str, n_tasks: int, rates: list) -> np.ndarray:
         """Return the returns of tasks before and after updates by these rates.

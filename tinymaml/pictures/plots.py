@@ -1,6 +1,6 @@
 """Figures: each function takes data, draws one figure and returns the matplotlib Axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,37 @@ def paths(walks: dict, goal: np.ndarray, ax: Axes = None) -> Axes:
             label = None
     ax.plot(*goal, "*", color=RED, ms=14, label="goal", zorder=5)
     ax.set(xlabel="x", ylabel="y", aspect="equal")
+
+
+def film(poses: np.ndarray, times: Sequence[float], title: str, ax: Axes = None) -> Axes:
+    """Draw a robot from the side at some times, one frame below the other, on the same ground.
+
+    Parameters
+    ----------
+    poses : array, shape (frames, parts, 7)
+        As :meth:`~tinymaml.rl.mujoco.Robot.poses` gives them.
+    times : sequence of float
+        Of the frames, in seconds. At the last ones the rollout may have ended.
+    title : str
+    ax : matplotlib.axes.Axes, optional
+    """
+    ax, height = _axes(ax), 1.4
+    ground = -height * np.arange(len(times))
+    for y in ground:
+        ax.axhline(y, color="0.6", lw=1)
+    for y in ground[len(poses) :]:
+        ax.text(0.1, y + 0.1, "ended", color="0.4")
+    for y, parts in zip(ground, poses):
+        for part in sorted(parts, key=lambda part: -part[1] - part[4]):  # the far ones first
+            (x, _, z), (to_x, _, to_z), radius = part[:3], part[3:6], part[6]
+            turn = np.linspace(np.pi / 2, 3 * np.pi / 2, 12) + np.arctan2(to_z - z, to_x - x)
+            arc = radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+            outline = np.concatenate([arc + (x, z), (to_x, to_z) - arc]) + (0, y)
+            ax.fill(*outline.T, facecolor=SKY, edgecolor=BLUE, lw=0.7)
+    ax.axvline(0, color=ORANGE, lw=1, zorder=0)
+    ax.set(title=title, xlabel="x in m", aspect="equal", ylim=(ground[-1] - 0.2, height))
+    ax.set_yticks(ground, [f"{time:.1f} s" for time in times])
+    return ax
 
 
 def time_curves(curves: dict, title: str, ax: Axes = None) -> Axes:

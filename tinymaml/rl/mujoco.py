@@ -98,6 +98,42 @@ class Robot:
         """Return which rollouts have ended."""
         return np.zeros(self.state.shape[:-1], bool)
 
+    @staticmethod
+    def aim(task: float) -> str:
+        """Return a task in words."""
+        return f"{task:.1f} m/s"
+
+    @classmethod
+    def poses(cls, observations: np.ndarray) -> np.ndarray:
+        """Return where the parts of the robot's body are, for pictures of it.
+
+        x and y, which are not observed, are summed up from their velocities.
+
+        Parameters
+        ----------
+        observations : array, shape (steps, d)
+            Of one rollout.
+
+        Returns
+        -------
+        array, shape (steps, parts, 7)
+            Of each part, a capsule, its two ends (x, y, z) and its radius, in metres.
+        """
+        import mujoco
+
+        model = _model(cls.name, cls.timestep)
+        data, found = mujoco.MjData(model), []
+        body = model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE
+        radius, half = model.geom_size[body, :2].T[..., None]  # a sphere has no length
+        seen = model.nq - cls.hidden
+        along = cls.timestep * observations[:, seen : seen + cls.hidden].cumsum(0, dtype=float)
+        for data.qpos[:] in np.concatenate([along, observations[:, :seen]], axis=1):
+            mujoco.mj_kinematics(model, data)
+            arm = half * data.geom_xmat[body, 2::3]  # along the third axis of its frame
+            middle = data.geom_xpos[body]
+            found.append(np.concatenate([middle - arm, middle + arm, radius], axis=1))
+        return np.array(found)
+
 
 class HalfCheetah(Robot):
     """A planar robot with two legs and six motors; time step 0.01 s as in the authors' code.
@@ -130,6 +166,10 @@ class _Direction:
     @staticmethod
     def sample_tasks(rng, n_tasks):
         return rng.choice([-1.0, 1.0], n_tasks)
+
+    @staticmethod
+    def aim(task):
+        return "forward" if task > 0 else "backward"
 
     def reward(self, speed):
         return self.goals * speed
