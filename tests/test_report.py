@@ -136,7 +136,10 @@ def made(tmp_path, *runs):
     """The two pages of a report about runs: Markdown's text and the parsed HTML."""
     left, right = report(runs, tmp_path / "page")
     files = {path.name for path in (tmp_path / "page").iterdir()}
-    assert files - {"near.png"} == {"report.md", "report.html"}
+    assert {name for name in files if not name.endswith("-near.png")} == {
+        "report.md",
+        "report.html",
+    }
     return left.read_text(), Page(right.read_text())
 
 
@@ -509,7 +512,8 @@ def test_every_printed_number_with_one_of_ours_is_drawn_in_the_papers_order(tmp_
         plots, "beside_printed", lambda rows, title, ax: drawn.setdefault(title, rows)
     )
     runs = [
-        write(tmp_path / "a", row(mean=0.97, ci95=0.01), trained=500),
+        write(tmp_path / "a", row(mean=0.97, ci95=0.01)),
+        write(tmp_path / "short", row(mean=0.5), trained=500),
         write(tmp_path / "b", row(mean=0.98), row(method="Matching nets", mean=None, ci95=None)),
         write(tmp_path / "c", row(method="Matching nets", setting="20-way 1-shot", mean=0.9)),
         write(tmp_path / "d", row(steps=7), row(method="None of the paper's")),
@@ -519,8 +523,8 @@ def test_every_printed_number_with_one_of_ours_is_drawn_in_the_papers_order(tmp_
     assert list(rows) == ["Matching nets, 20-way 1-shot", "MAML, 5-way 1-shot"]
     printed, ours = rows["MAML, 5-way 1-shot"]
     assert printed == (98.7, 0.4)
-    assert ours == [(97.0, 1.0, True), (98.0, 0.5, False)]
-    assert "](near.png)" in (tmp_path / "page/report.md").read_text()
+    assert ours == [[97.0, 1.0, False, "a"], [98.0, 0.5, False, "b"]]
+    assert "](omniglot-near.png)" in (tmp_path / "page/report.md").read_text()
 
 
 def test_unknown_facts_are_unknown(tmp_path):

@@ -44,11 +44,11 @@ their intervals, ± (seeds) the standard deviation of the means. Diverged tasks 
 out of the mean. † marks a training of fewer iterations than the experiment's own. Batch norm takes
 the statistics of all query images of a task together, as the paper's code does for MAML, or those
 of the support images, so that a query image is classified by itself; that is the nearest that we
-have to the running averages of the fine- tuning baseline which the paper quotes. A row that is
+have to the running averages of the baseline by fine-tuning which the paper quotes. A row that is
 taken in the other way says so."""
 # Whatever a run's files hold: no script is run, and nothing is loaded.
 NEAR = (
-    "every printed number (black, its interval grey) and ours beside it (blue; hollow: the "
+    "printed numbers (black, their intervals grey) and ours beside them (blue; hollow: the "
     "training stopped short)"
 )
 HEAD = """<!DOCTYPE html>
@@ -263,36 +263,42 @@ def _tables(data, entries):
 
 
 def _all_rows(entries, out):
-    """Draw all printed numbers that we have one beside: how near is each?"""
-    ours = {}  # by data, method as it is printed, and column
+    """Draw the printed numbers that we have one beside, of each data set: how near is each?
+
+    Of several runs that is the one that was trained the longest, or all of these.
+    """
+    ours = {}  # by data, method as it is printed, and column: by trained steps the numbers
     for entry in entries:
         scale = 100 if entry.results["metric"] == "accuracy" else 1
         for i, row in enumerate(entry.results["rows"]):
             numbers = [(run["rows"][i]["mean"], run["rows"][i]["ci95"]) for run in entry.runs]
             if _steps_of_the_paper(row) and None not in {mean for mean, _ in numbers}:
                 column = paper.column(row["data"], row["setting"], row["steps"])
-                found = ours.setdefault((row["data"], _label(row), column), [])
-                found.append((*[scale * fmean(n) for n in zip(*numbers)], bool(entry.short)))
-    panels = {}
-    for data in dict.fromkeys(data for data, _, _ in ours):
+                found = ours.setdefault((row["data"], _label(row), column), {})
+                number = [scale * fmean(n) for n in zip(*numbers)]
+                number += [bool(entry.short), entry.results["name"]]
+                found.setdefault(entry.results["trained_steps"], []).append(number)
+    blocks = []
+    for data in dict.fromkeys([*TITLES, *(data for data, _, _ in ours)]):
         printed = paper.TABLES.get(data, {}) | paper.ELSEWHERE.get(data, {})
         rows = {
-            f"{method}, {column}": (number, ours[data, method, column])
+            f"{method}, {column}": (number, max(ours[data, method, column].items())[1])
             for method, numbers in printed.items()
             for column, number in numbers.items()
             if (data, method, column) in ours
         }
-        panels |= {data: rows} if rows else {}
-    if len(entries) < 2 or not panels:
-        return []
+        if rows and len(entries) > 1:
+            path = out / f"{_file_name(data)}-near.png"
+            draw = lambda axes, rows=rows, data=data: plots.beside_printed(
+                rows, TITLES.get(data, data), ax=axes[0]
+            )
+            plots.save(path, draw, height=0.9 + 0.27 * len(rows))
+            blocks.append(_picture(path, f"{data}: {NEAR}", out))
+    return blocks
 
-    def draw(axes):
-        for ax, (data, rows) in zip(axes, panels.items()):
-            plots.beside_printed(rows, TITLES.get(data, data), ax=ax)
 
-    path, most = out / "near.png", max(map(len, panels.values()))
-    plots.save(path, draw, width=6 * len(panels), height=1.5 + 0.3 * most, panels=(1, len(panels)))
-    return [_picture(path, NEAR, out)]
+def _file_name(data):
+    return re.sub("[^a-z0-9]+", "-", data.lower())
 
 
 def _steps_of_the_paper(row):
@@ -406,7 +412,7 @@ def _all_systems(entries, data, out):
             for ax, (setting, curves) in zip(axes, panels):
                 plots.time_curves(curves, setting, ax=ax)
 
-        path = out / f"{re.sub('[^a-z0-9]+', '-', data.lower())}-systems.png"
+        path = out / f"{_file_name(data)}-systems.png"
         plots.save(path, draw, width=5 * len(panels), height=4.5, panels=(1, len(panels)))
         blocks.append(_picture(path, f"{data}: accuracy over the time of training", out))
     return blocks

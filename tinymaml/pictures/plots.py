@@ -249,9 +249,9 @@ def beside_printed(rows: dict, title: str, ax: Axes = None) -> Axes:
 
     Parameters
     ----------
-    rows : dict of str to ((mean, half or None), list of (mean, half, bool))
-        By its name what is printed with half its interval, if it has one; and ours: hollow where
-        the last value says that the training stopped short.
+    rows : dict of str to ((mean, half or None), list of (mean, half, bool, str))
+        By its name what is printed with half its interval, if it has one; and ours, hollow where
+        the training stopped short, with a name that is shown where there are several.
     title : str
     ax : matplotlib.axes.Axes, optional
     """
@@ -260,9 +260,14 @@ def beside_printed(rows: dict, title: str, ax: Axes = None) -> Axes:
         span = {"color": "0.75", "zorder": 1}
         ax.plot([mean - (half or 0), mean + (half or 0)], [y, y], "-", lw=8, **span)
         ax.plot(mean, y, "|", ms=12, color="black", zorder=2)
-        for value, interval, short in ours:
-            look = {"fmt": "o", "ms": 5, "capsize": 2, "color": BLUE, "zorder": 3}
-            ax.errorbar(value, y, xerr=interval, mfc="white" if short else BLUE, **look)
+        for k, (value, interval, short, name) in enumerate(ours):
+            look = {"fmt": "o", "ms": 5, "capsize": 2, "color": (BLUE, ORANGE)[k % 2], "zorder": 3}
+            at = y + 0.25 * k if len(ours) > 1 else y
+            marks = ax.errorbar(value, at, xerr=interval, **look)
+            if short:
+                marks[0].set_markerfacecolor("white")
+            if len(ours) > 1:
+                ax.annotate(f"  {name}", (value + interval, at), fontsize=6, va="center")
     ax.set(title=title, yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
     ax.grid(axis="x", color="0.9")
     return ax
