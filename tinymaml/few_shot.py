@@ -191,8 +191,8 @@ class FewShotClassifier(_FewShot):
     -----
     Images are arrays (n, h, w), (n, h, w, channels) or, if they are square, (n, pixels); of uint8,
     or numbers in the range of the training's, which was 0 to 1. Omniglot's networks want 1 for ink
-    and 0 for paper, so give ``1 - images`` of black on white: else the accuracy falls, in one test
-    from 92 to 68 %. They also want 28 x 28 pixels; most networks of convolutions take other sizes
+    and 0 for paper, so give ``1 - images`` of black on white: else the accuracy of ``omniglot``
+    falls from 92 to 68 %. They also want 28 x 28 pixels; most networks of convolutions take others
     without a word, but have not learned to read them.
 
     Classes may have unequal numbers of examples. MAML takes as many classes as its last layer has
