@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinymaml as tm
-from tinymaml import maml, nn
+from tinymaml import checks, maml, nn
 from tinymaml.checks.gradients import GradientError, compare, gradcheck, gradgradcheck
 from tinymaml.checks.meta_gradient import check_meta_gradient
 from tinymaml.engine import backend
@@ -360,3 +360,27 @@ class TestMetaGradient:
 
         result = check_meta_gradient(loss, params, tm.Task(support, query), lr=0.1, steps=1)
         assert result.verdict.startswith("right")
+
+
+class TestExercises:
+    @pytest.mark.parametrize(
+        "answer", ["x^2", [[1], [1, 2]], ..., np.sin, [np.sin, 2], {"a": 1}, [1j, 2]], ids=str
+    )
+    @pytest.mark.parametrize("right", [None, False])
+    def test_an_answer_without_numbers_is_not_yet_one(self, capsys, answer, right):
+        checks.check("slope", answer, [3, 2], right=right)
+        said = capsys.readouterr().out
+        if isinstance(answer, str) and right is not None:  # words may be meant
+            assert said.split() == ["slope", "yours:", "x^2", "not", "yet"]
+        else:
+            assert said.split() == ["slope", "yours:", "?", "not", "yet:", "give", "numbers"]
+
+    def test_a_tensor_is_its_numbers(self, capsys):
+        three = tm.tensor(np.float64(3), requires_grad=True)
+        for answer in (np.stack([three, three - 1]), [three, three - 1], (three, 2)):
+            checks.check("slope", answer, [3, 2])
+            assert "yours: [3 2]        true: [3 2]  right" in capsys.readouterr().out
+        checks.check("slope", [three, None], [3, 2])
+        assert "yours: [3 ?]        not yet" in capsys.readouterr().out
+        checks.check("sign", three, 3, right=True)
+        assert "yours: 3            true: 3  right" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -31,6 +32,9 @@ class Same(tm.nn.Layer):
 
 class LeastSquares(tm.learners.Learner):
     """A line through the support: a regression with any number of features."""
+
+    def init(self, rng):
+        return {}
 
     def predict(self, params, support, x):
         x, known = (np.concatenate([a, np.ones_like(a[..., :1])], -1) for a in (x, support.x))
@@ -86,9 +90,16 @@ def test_images_in_any_form_are_the_same():
         np.testing.assert_array_equal(said, expected)
 
 
-def test_numbers_that_no_training_had_are_told():
-    with pytest.warns(UserWarning, match="up to 255, where networks were trained on 0 to 1"):
-        classifier("omniglot").fit(255 * STROKES, NAMES)
+def test_numbers_that_no_training_had_are_told_once_at_the_line_that_gives_them():
+    said = "up to 255, where networks were trained on 0 to 1"
+    with pytest.warns(UserWarning, match=said) as told:
+        classifier("omniglot").fit(255 * STROKES, NAMES).score(255 * STROKES, NAMES)
+    assert [warning.filename for warning in told] == [__file__]
+    few = classifier("omniglot").fit(STROKES, NAMES)
+    for ask in (few.predict_proba, few.predict, lambda x: few.score(x, NAMES)):
+        with pytest.warns(UserWarning, match=said) as told:
+            ask(255 * STROKES)
+        assert [warning.filename for warning in told] == [__file__]
 
 
 def test_many_images_are_the_same_as_a_few():
@@ -173,6 +184,13 @@ REFUSED = {
     "measurements": (STROKES, [0.1, 0.2, 0.3], "y has fractions"),
     "not a number": (STROKES * np.nan, NAMES, "x contains NaN or infinity"),
     "complex": (STROKES * 1j, NAMES, "x is complex"),
+    "one label": (STROKES, 3, "y is one int; give a list"),
+    "a generator of labels": (STROKES, iter(NAMES), "y is one list_iterator; give a list"),
+    "a set of labels": (STROKES, set(NAMES), "y is one set; give a list"),
+    "a label that is missing": (STROKES, ["a", None, "b"], "y has labels of several kinds"),
+    "words": (NAMES, NAMES, "x has entries that are no numbers"),
+    "ragged": ([[1, 2], [3], [4]], NAMES, "x has rows of unequal length"),
+    "a generator": ((x for x in STROKES), NAMES, "x is one generator; give a list"),
     "nothing": (STROKES[:0], [], "x is empty"),
 }
 
@@ -206,6 +224,100 @@ def test_bad_use_is_one_sentence():
     with pytest.raises(UserError, match="predictions are not finite"), np.errstate(all="ignore"):
         wild = tm.FewShotRegressor(*tm.pretrained("sinusoid"), steps=30)
         wild.fit(X + 1e6, WAVE + 1e6).predict(X)
+
+
+NO_SCORES = {
+    "no labels": (None, "the target y is None"),
+    "a word": ("dot", "y is one str; give a list"),
+    "a number": (3, "y is one int; give a list"),
+    "a label too many": ([*NAMES, "dot"], "x has 3 examples and y 4"),
+    "one label": (["dot"], "x has 3 examples and y 1"),
+    "a column": (np.array(NAMES)[:, None], r"y has the shape \(3, 1\); give one label for each"),
+}
+
+
+@pytest.mark.parametrize("case", NO_SCORES)
+def test_a_score_needs_a_label_for_each_example(case):
+    y, sentence = NO_SCORES[case]
+    with pytest.raises(UserError, match=sentence):
+        classifier("omniglot").fit(STROKES, NAMES).score(STROKES, y)
+
+
+def test_a_score_needs_numbers_in_the_form_of_the_predictions():
+    x = np.linspace(-4, 4, 5)[:, None]
+    y = 3 * np.sin(x[:, 0] + 1)
+    few = tm.FewShotRegressor(*tm.pretrained("sinusoid"), steps=10)
+    for known, other in ((y, y[:, None]), (y[:, None], y)):
+        few.fit(x, known)
+        assert few.score(x, known) > 0.8
+        with pytest.raises(UserError, match=rf"y has the shape {re.escape(str(other.shape))}, but"):
+            few.score(x, other)
+    with pytest.raises(UserError, match="x has 5 examples and y 4"):
+        few.score(x, y[:4])
+    with pytest.raises(UserError, match="the target y is None"):
+        few.score(x, None)
+
+
+NO_LEARNERS = {
+    "both in one": ((tm.pretrained("omniglot"),), "one tuple"),
+    "a tuple": ((tm.pretrained("omniglot"), {}), "one tuple"),
+    "a dictionary": (tm.pretrained("omniglot")[::-1], "one dict"),
+    "a name": (("omniglot", {}), "one str"),
+}
+
+
+@pytest.mark.parametrize("case", NO_LEARNERS)
+@pytest.mark.parametrize("kind", [tm.FewShotClassifier, tm.FewShotRegressor])
+def test_what_is_no_learner_is_told_first(case, kind):
+    given, what = NO_LEARNERS[case]
+    name = kind.__name__
+    how = rf"{what}, not a learner; give both: {name}\(\*tm.pretrained\(NAME\)\)"
+    with pytest.raises(UserError, match=how):
+        kind(*given).fit(STROKES, NAMES)
+
+
+def test_parameters_of_another_network_are_refused():
+    learner, params = tm.pretrained("omniglot")
+    for other, what in (
+        (tm.pretrained("sinusoid")[1], "there is no conv2d1.weight"),
+        (tm.pretrained("omniglot-20way-anil")[1], r"linear1.weight has the shape \(64, 20\)"),
+        (None, "they are one NoneType"),
+        ([params], "they are one list"),
+    ):
+        with pytest.raises(UserError, match=f"params are not this MAML's: {what}"):
+            tm.FewShotClassifier(learner, other).fit(STROKES, NAMES)
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, "3", True])
+def test_steps_are_a_whole_number(steps):
+    with pytest.raises(UserError, match=f"steps is {steps!r}; give a whole number from 0"):
+        classifier("omniglot", steps=steps).fit(STROKES, NAMES)
+    few = classifier("omniglot", steps=np.int64(2)).fit(STROKES, NAMES)
+    assert few.predict(STROKES).shape == (3,)
+
+
+NO_WAVES = {
+    "words": (X, ["a", "b", "c"], "y has entries that are no numbers"),
+    "two features": (np.zeros((3, 2)), WAVE, r"does not take examples of the shape \(2,\)"),
+    "a set": (X, {1, 2, 3}, "y is one set; give a list"),
+    "ragged": (X, [[1], [1, 2], [1]], "y has rows of unequal length"),
+}
+
+
+@pytest.mark.parametrize("case", NO_WAVES)
+def test_bad_points_are_one_sentence(case):
+    x, y, sentence = NO_WAVES[case]
+    with pytest.raises(UserError, match=sentence):
+        tm.FewShotRegressor(*tm.pretrained("sinusoid")).fit(x, y)
+
+
+@pytest.mark.parametrize("name", ["omniglot-mlp", "omniglot-memory-module"])
+@pytest.mark.parametrize("size", [20, 32])
+def test_images_of_a_size_that_the_network_cannot_take_are_refused(name, size):
+    shape = rf"does not take examples of the shape \({size}, {size}, 1\)"
+    with pytest.raises(UserError, match=shape):
+        few = classifier(name).fit(rng.random((3, size, size)), NAMES)
+        few.predict(rng.random((3, size, size)))
 
 
 # The checks compare float32 numbers more closely than these are exact

@@ -79,6 +79,23 @@ def test_an_unknown_name_is_a_sentence_with_the_known_ones(capsys):
     assert all(name in said for name in names())
 
 
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_what_is_no_name_is_a_sentence_with_the_known_ones(name):
+    with pytest.raises(UserError, match=f"{name!r} is no name; choose one of navigation"):
+        tm.pretrained(name)
+
+
+def test_a_name_may_have_the_prefix_of_the_command_line(capsys):
+    (learner, params), (same, others) = map(tm.pretrained, ("omniglot", "pretrained:omniglot"))
+    assert type(learner) is type(same) and params.keys() == others.keys()
+    with pytest.raises(UserError, match="no trained network has the name 'om'"):
+        tm.pretrained("pretrained:om")
+    said = refused(capsys, "pack", "pretrained:omniglot", "small")
+    assert "pretrained:omniglot ships with the package; give the folder of a run of yours" in said
+    said = refused(capsys, "report", "pretrained:omniglot")
+    assert "give the folder of a run of yours" in said and not list(Path().iterdir())
+
+
 def test_the_list_shows_each_with_its_score(capsys):
     assert cli.main(["list"]) == 0
     shown = capsys.readouterr().out.split("trained networks")[1]
@@ -173,7 +190,7 @@ def test_wheel_and_source_archive_include_them(tmp_path):
     assert len(archives) == 2
     for archive in archives:
         held = zipfile.ZipFile(archive).namelist()
-        for path in FOLDER.rglob("*.*"):
+        for path in filter(Path.is_file, FOLDER.rglob("*")):
             inside = f"tinymaml/{path.relative_to(ROOT / 'tinymaml').as_posix()}"
             assert any(member.endswith(inside) for member in held), (archive, inside)
 

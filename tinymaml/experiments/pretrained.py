@@ -32,7 +32,7 @@ def pretrained(name: str | Path) -> tuple[Learner, Params]:
     Parameters
     ----------
     name : str or Path
-        Of the network, or the folder of a run of your own.
+        Of the network, also as ``pretrained:NAME``, or the folder of a run of your own.
 
     Returns
     -------
@@ -54,6 +54,9 @@ def pretrained(name: str | Path) -> tuple[Learner, Params]:
     >>> learner.predict(params, tasks.support, tasks.query.x).shape
     (1, 10, 1)
     """
+    if not isinstance(name, str | Path) or name == "":
+        raise UserError(f"{name!r} is no name; choose one of {', '.join(names())}")
+    name = str(name).removeprefix(PREFIX)
     own = Path(name).is_dir() and name not in names()
     run = Run(name) if own else opened(f"{PREFIX}{name}")
     _, experiment = experiment_of(run)
@@ -85,6 +88,12 @@ def opened(folder: str) -> Run:
     return Run(FOLDER / name)
 
 
+def check_own(folder: str | Path) -> None:
+    """Raise UserError for a network that ships, where only a run of one's own will do."""
+    if str(folder).startswith(PREFIX):
+        raise UserError(f"{folder} ships with the package; give the folder of a run of yours")
+
+
 def pack(folder: str, out: str) -> None:
     """Write what a trained network needs of a tested run into another folder.
 
@@ -101,8 +110,9 @@ def pack(folder: str, out: str) -> None:
     Raises
     ------
     UserError
-        If the run is not tested, or ``out`` holds a run.
+        If the run is not tested, or ships with the package, or ``out`` holds a run.
     """
+    check_own(folder)
     run, packed = Run(folder), Run(out)
     name, experiment = experiment_of(run)
     reached = run.load(experiment.init(), settings=experiment.recipe())

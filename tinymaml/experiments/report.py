@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..files import make_folder, reading, replacing
 from ..pictures import plots
 from . import paper
+from .pretrained import check_own
 from .runs import Run
 from .tables import command, recipe, shortfall
 
@@ -98,6 +99,8 @@ def report(folders: list[str | Path], out: str | Path) -> list[Path]:
     ...
     tinymaml.errors.UserError: nowhere holds no run: config.json is missing; ...
     """
+    for folder in folders:
+        check_own(folder)
     folders = {os.path.realpath(folder): folder for folder in folders}
     root = os.path.commonpath([os.path.dirname(path) for path in folders])
     tested, untested = [], []

@@ -75,18 +75,39 @@ def sliders(
         draw(list(start))
         return
     from IPython.display import display
+    from matplotlib import pyplot
 
     row = []
     for i, (least, most) in enumerate(np.broadcast_to(np.transpose([low, high]), (len(start), 2))):
         look = {"min": least, "max": most, "step": (most - least) / 100, "readout_format": ".2f"}
         look |= {"description": names[i] if names else "", "orientation": "vertical"}
         row.append(ipywidgets.FloatSlider(start[i], **look))
-    names = {f"number {i}": slider for i, slider in enumerate(row, 1)}
-    picture = ipywidgets.interactive_output(lambda **n: draw(list(n.values())), names)
+    picture = ipywidgets.Output()
+
+    @picture.capture(clear_output=True, wait=True)
+    def redraw(_=None):
+        draw([slider.value for slider in row])
+        pyplot.show()
+
+    def follow():
+        for slider in row:
+            slider.observe(redraw, "value")
+
+    def take_another(_):
+        numbers = another()
+        for slider in row:  # no picture of numbers that are half the new ones
+            slider.unobserve(redraw, "value")
+        for slider, number in zip(row, numbers):
+            slider.value = number
+        follow()
+        redraw()
+
+    follow()
+    redraw()
     below = [ipywidgets.HBox(row)]
     if another is not None:
         button = ipywidgets.Button(description="another one")
-        button.on_click(lambda _: [setattr(s, "value", n) for s, n in zip(row, another())])
+        button.on_click(take_another)
         below.append(button)
     display(ipywidgets.VBox([picture, *below]))
 
