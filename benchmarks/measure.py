@@ -24,6 +24,7 @@ CONTENDERS = {
     "torch": ("peers_torch", "eager", "torch"),
     "torch by task": ("peers_torch", "eager_by_task", "torch"),
     "torch.func": ("peers_torch", "functional", "torch"),
+    "torch.compile": ("peers_torch", "compiled", "torch"),
     "jax": ("peers_jax", "build", "jax"),
     "autograd": ("peers_autograd", "build", "autograd"),
 }

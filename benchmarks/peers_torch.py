@@ -1,4 +1,4 @@
-"""PyTorch three ways: two eager loops over the tasks, as people write them, and torch.func."""
+"""PyTorch: two eager loops over the tasks, as people write them, torch.func, and that compiled."""
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,12 @@ def _task_loop(workload, dtype):
     return params, list(zip(*tasks)), query_loss
 
 
-def functional(workload, dtype):
+def compiled(workload, dtype):
+    """``torch.compile`` of the same as ``functional``; it takes a minute to start."""
+    return functional(workload, dtype, torch.compile)
+
+
+def functional(workload, dtype, prepare=lambda function: function):
     """``torch.func.grad`` of the mean over a ``torch.func.vmap`` of the adapted query loss."""
     params, tasks, loss = _setup(workload, dtype, batch_norm=_plain_batch_norm)
 
@@ -66,10 +71,9 @@ def functional(workload, dtype):
         query_loss, in_dims=(None, 0, 0, 0, 0), chunk_size=VMAP_CHUNK.get(workload.name)
     )
 
-    def meta_gradient():
-        return torch.func.grad(lambda params: over_tasks(params, *tasks).mean())(params)
-
-    return _contender(workload, params, meta_gradient)
+    whole = torch.func.grad(lambda params, *tasks: over_tasks(params, *tasks).mean())
+    gradient = prepare(whole)
+    return _contender(workload, params, lambda: gradient(params, *tasks))
 
 
 def _batch_norm(x, gamma, beta):
