@@ -16,6 +16,7 @@ import tinymaml as tm
 from tinymaml import cli
 from tinymaml.errors import UserError
 from tinymaml.experiments import EXPERIMENTS
+from tinymaml.experiments.classification import Omniglot
 from tinymaml.experiments.presets import experiment_of
 from tinymaml.experiments.pretrained import FOLDER, names, pack
 from tinymaml.experiments.runs import Run
@@ -229,10 +230,11 @@ def test_characters_are_told_apart(name, data_root):
     trial, accuracy = scored(name, 20, str(data_root / "omniglot"))
     chance = 1 / trial.problem.n_way
     assert accuracy[trial.steps.index(trial.rows[0])] > chance + (1 - chance) / 3
-    # and as an estimator, which classifies each image by itself
+    # and as an estimator, which classifies each image by itself; not on streams but on episodes
     learner, params = tm.pretrained(name)
     few = tm.FewShotClassifier(learner, params)
-    tasks = next(trial.problem.blocks("test", np.random.default_rng(1), 20))
+    episodes = Omniglot(n_way=trial.problem.n_way, k_shot=1, images=trial.problem.images)
+    tasks = next(episodes.blocks("test", np.random.default_rng(1), 20))
     each = [few.fit(x, y).score(*query) for x, y, query in zip(*tasks.support, zip(*tasks.query))]
     assert np.mean(each) > chance + (1 - chance) / 3
 
