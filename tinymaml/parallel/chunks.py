@@ -30,7 +30,7 @@ def gradient_by_chunks(
     tasks : Task
         With a leading task axis.
     chunk : int, optional
-        The most tasks taken at once, all by default. Chunks are as equal as can be.
+        The most tasks taken at once, all by default and on a GPU. Chunks are as equal as can be.
     of_chunk : function, optional
         In place of :func:`value_and_gradient` of the objective, such as that compiled.
 
