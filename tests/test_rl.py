@@ -350,7 +350,6 @@ def small(first_order=False, **settings):
         rl.Navigation2D,
         0.5,
         rollouts=4,
-        few=4,
         first_order=first_order,
         **settings,
     )
@@ -556,16 +555,25 @@ def test_dot_is_over_all_parts():
 def test_the_products_of_trpo_are_taken_where_the_divergence_is_least():
     learner = rl.MAML(rl.GaussianPolicy(2, 2, (3,)), rl.Navigation2D, 0.5, rollouts=8, few=2)
     theta = learner.policy.init(np.random.default_rng(0))
-    goals = rl.Navigation2D.sample_tasks(np.random.default_rng(1), 2)
-    (chunk,) = learner.experience(theta, goals, lambda *key: np.random.default_rng(key))
-    theta, support, few = map(in_float64, (theta, chunk.support, chunk.few))
-    assert len(few.x[0]) < len(chunk.query.x[0])
-    value = lambda theta: learner.loss(surrogates.divergence, theta, support, few)
-    assert abs(value(theta).item()) < 1e-6  # the policies are those that sampled
-    for seed in range(5):
-        v = vector_of(theta, seed)
-        product = learner.kl_product(theta, support, few, v)
+    goals = rl.Navigation2D.sample_tasks(np.random.default_rng(1), 5)
+    chunks = learner.experience(theta, goals, lambda *key: np.random.default_rng(key))
+    asked = []
+
+    class Watched(rl.MAML):
+        def kl_product(self, theta, support, query, v):
+            asked.append((support, query, v))
+            return super().kl_product(theta, support, query, v)
+
+    watched = Watched(**{**vars(learner), "eager": True})
+    rl.TRPO(iterations=3)(watched, theta, chunks, {})
+    theta = in_float64(theta)
+    for support, query, v in map(in_float64, asked):
+        assert len(query.x) == len(support[0].x) == 2
+        kl = learner.loss(surrogates.divergence, theta, support, query)
+        assert abs(kl.item()) < 1e-6  # the policies are those that sampled
+        product = learner.kl_product(theta, support, query, v)
         assert sum((v[name] * raw(product[name])).sum() for name in v) > 0
+    assert len(asked) == 4
 
 
 def test_returns_that_no_baseline_fits_are_said():

@@ -46,15 +46,12 @@ class Experience(NamedTuple):
         D_i: before each update.
     query : Batch
         D'_i: after the last one.
-    few : Batch
-        A few of the rollouts of D'_i.
     returns : array, shape (tasks, updates + 1)
         Of each task in the mean, before and after each update.
     """
 
     support: tuple[Batch, ...]
     query: Batch
-    few: Batch
     returns: Array
 
 
@@ -80,7 +77,7 @@ class MAML:
     chunk : int
         Tasks taken at once, on one core.
     few : int
-        Rollouts of each task in the products of :meth:`kl_product`, which need no precision.
+        Tasks of each chunk in the products of :meth:`kl_product`, which need no precision.
     eager : bool
         Do not compile; the numbers are the same.
 
@@ -106,7 +103,7 @@ class MAML:
     first_order: bool = False
     surrogate: str = "reinforce"
     chunk: int = 5
-    few: int = 5
+    few: int = 2
     eager: bool = False
 
     def inner_loss(self, params: Params, x: Array, y: surrogates.Steps) -> Tensor:
@@ -149,10 +146,8 @@ class MAML:
             own = lambda i, update: rngs(start + i, update)
             found = list(self.path(theta, tasks[start:stop], own, [self.lr] * self.steps))
             *support, query = map(surrogates.batch, found)
-            # of the query alone: the policies that sampled it are adapted by all of the support
-            few = surrogates.batch(found[-1], rollouts=self.few)
             returns = np.stack([f.returns for f in found], axis=1)
-            return Experience(tuple(support), query, few, returns)
+            return Experience(tuple(support), query, returns)
 
         count = -(-len(tasks) // self.chunk)
         edges = pairwise([len(tasks) * i // count for i in range(count + 1)])

@@ -43,16 +43,10 @@ class Steps(NamedTuple):
     first: Array
 
 
-def batch(
-    found: Trajectories, discount: float = 0.99, trace: float = 1.0, rollouts: int | None = None
-) -> Batch:
-    """Return trajectories as a batch (states, steps), which :func:`tinymaml.maml.adapt` takes.
-
-    ``rollouts`` is how many of each task are taken, all by default. Their advantages are those
-    among all.
-    """
-    gains = advantages(found, discount, trace)[:, :rollouts]
-    flat = lambda array: array[:, :rollouts].reshape(len(array), -1, *array.shape[3:])
+def batch(found: Trajectories, discount: float = 0.99, trace: float = 1.0) -> Batch:
+    """Return trajectories as a batch (states, steps), which :func:`tinymaml.maml.adapt` takes."""
+    gains = advantages(found, discount, trace)
+    flat = lambda array: array.reshape(len(array), -1, *array.shape[3:])
     actions, mean, alive = map(flat, (found.actions, found.mean, found.alive))
     steps = Steps(
         actions=actions,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..engine.structure import map_leaves
 from ..engine.tensor import tensor
 from ..learners.learner import Params
 
@@ -75,7 +76,7 @@ class TRPO:
     def __call__(self, learner, theta: Params, chunks: list, state: dict) -> tuple[Params, dict]:
         """Return theta after one update by the experience of a batch of tasks, and the state."""
         whole = [(c.support, c.query) for c in chunks]
-        few = [(c.support, c.few) for c in chunks]
+        few = map_leaves(lambda array: array[: learner.few], whole)
         loss, gradient = learner.over_tasks(learner.ratio_gradient, theta, whole)
 
         def product(v):
