@@ -54,7 +54,7 @@ def test_a_network_is_what_it_says(name):
     kind, experiment = experiment_of(run)
     assert type(learner) is type(experiment.learner) is type(EXPERIMENTS[kind].learner)
     assert results["settings"].items() <= config["settings"].items()
-    assert "seed 0" in results["protocol"] and results["rows"]
+    assert f"seed {config['settings']['seed']}" in results["protocol"] and results["rows"]
     # the command is one, and makes this network
     program, train, *words = shlex.split(config["command"], comments=True)
     assert (program, train) == ("tinymaml", "train")
@@ -82,7 +82,7 @@ def test_an_unknown_name_is_a_sentence_with_the_known_ones(capsys):
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_what_is_no_name_is_a_sentence_with_the_known_ones(name):
-    with pytest.raises(UserError, match=f"{name!r} is no name; choose one of navigation"):
+    with pytest.raises(UserError, match=f"{name!r} is no name; choose one of {names()[0]}"):
         tm.pretrained(name)
 
 
@@ -223,6 +223,17 @@ def test_a_policy_finds_goals_after_one_update():
     _, params = tm.pretrained("navigation")
     returns = experiment.test(params, 5)["curves"]["40 rollouts"]["mean"]
     assert returns[1] > -20 > returns[0]
+
+
+@pytest.mark.slow
+def test_a_robot_runs_either_way_after_one_update():
+    pytest.importorskip("mujoco")
+    _, experiment = experiment_of(Run(FOLDER / "cheetah-direction"))
+    learner, params = tm.pretrained("cheetah-direction")
+    rngs = lambda task, update: np.random.default_rng((task, update))
+    either = np.array([-1.0, 1.0])  # backward and forward
+    before, after = learner.path(params, either, rngs, experiment.method.rates()[:1])
+    assert before.returns.mean() < 50 and after.returns.min() > 100
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name.startswith("omniglot")])

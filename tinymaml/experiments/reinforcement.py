@@ -177,7 +177,7 @@ class _Robot(Control):
             for ax in axes:
                 ax.set_xlim(widest.min(), widest.max())
 
-        plots.save(run / "film.png", draw, width=12, height=5, panels=(1, len(panels)))
+        plots.save(run / "film.png", draw, width=12, height=3.6, panels=(1, len(panels)))
         return [run / "film.png"]
 
 
