@@ -619,6 +619,20 @@ def test_one_training_of_a_metric_learner_is_tested_with_5_and_20_classes():
     assert [p.n_way for p in few.replace(n_way=6).tested(one.method)] == [5, 6]
 
 
+def test_one_training_on_pairs_is_tested_with_1_and_5_shots():
+    images = np.random.default_rng(0).integers(0, 256, (21, 20, 28, 28, 1), np.uint8)
+    one = EXPERIMENTS["omniglot-siamese"]
+    one = replace(one, problem=one.problem.with_images(dict.fromkeys(SPLITS, images)))
+    results = one.test(one.init(), 2)
+    settings = [f"{n}-way {k}-shot" for k in (1, 5) for n in (5, 20)]
+    assert list(results["curves"]) == list(results["paper"]) == settings
+    assert "20-way 5-shot, as many as shots query/class; " in results["protocol"]
+    few = one.problem.replace(n_query=1)
+    few = few.with_images(dict.fromkeys(SPLITS, images[:, :9]))  # 5 and 5 are too many
+    assert [p.k_shot for p in few.tested(one.method)] == [1, 1]
+    assert {p.k_shot for p in few.replace(test_query=4).tested(one.method)} == {1, 5}
+
+
 class Pixels(methods.MetricMethod):
     """A method that learns nothing."""
 

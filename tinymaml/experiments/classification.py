@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,9 +177,16 @@ class Classification(Problem):
             yield Trial(method.learner(problem, True), *common, [last], [last], SUPPORT)
 
     def tested(self, method) -> list["Classification"]:
-        """Return the problem with each number of classes that a method is tested with."""
-        enough = [n for n in method.ways if n <= len(self.images.splits["test"])]
-        return [self.replace(n_way=n) for n in sorted({self.n_way, *enough})]
+        """Return the problem with all numbers of shots and classes that a method is tested with.
+
+        They are those for which there are enough images.
+        """
+        test = self.images.splits["test"]
+        fewest = min(map(len, test), default=0)
+        ways = {self.n_way, *(n for n in method.ways if n <= len(test))}
+        shots = {k for k in method.shots if k + (self.test_query or k) <= fewest}
+        each = product(sorted({self.k_shot, *shots}), sorted(ways))
+        return [self.replace(k_shot=k, n_way=n) for k, n in each]
 
     def paper_values(self, method) -> dict:
         """Return the paper's numbers by setting and steps."""
@@ -197,10 +205,12 @@ class Classification(Problem):
         scores = [self.result(row["mean"], row["ci95"], row["diverged"]) for row in inductive]
         after = f" after {last} step{'s' * (last != 1)}" if last else ""
         more = f"; trained with {self.train_way} classes an episode" if self.train_way else ""
+        several = len({trial.problem.k_shot for trial in trials}) > 1
+        queries = self.test_query or ("as many as shots" if several else self.k_shot)
         return (
             f"accuracy +- 95 % CI over {n_tasks} tasks, seed {seed}; "
             f"{' and '.join(row['setting'] for row in inductive)}, "
-            f"{self.queries('test')} query/class{more}; batch norm: {QUERY} (by the {SUPPORT} "
+            f"{queries} query/class{more}; batch norm: {QUERY} (by the {SUPPORT} "
             f"alone: {' and '.join(scores)}{after}); {self.data_sentence()}"
         )
 

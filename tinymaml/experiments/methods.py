@@ -31,6 +31,7 @@ class Method:
     name = ""  # in tables
     group = "optimisation"  # of GROUPS
     ways: tuple[int, ...] = ()  # numbers of classes of the tests, beside the problem's own
+    shots: tuple[int, ...] = ()  # and of shots
     test_steps = 0  # of adaptation, at validation and test; for many methods an option
     without: tuple[str, ...] = ("train_way",)  # settings of a problem that have no meaning here
 
@@ -271,6 +272,7 @@ class MemoryModule(WithMemory):
     width: int = option(128, "elements of the vectors that are compared")
 
     name = "Memory module"
+    ways = (5, 20)
     without = ()
 
     def __post_init__(self):
@@ -305,12 +307,16 @@ class MetaLSTM(Method):
 
 @dataclass(frozen=True)
 class Siamese(MetricMethod):
-    """Siamese networks: are two images of one class? (Koch et al. 2015)."""
+    """Siamese networks: are two images of one class? (Koch et al. 2015).
+
+    They are trained on pairs, so one training also serves tests of any number of shots.
+    """
 
     distort: bool = option(True, "distort the images of the training")
     weight_decay: float = 0.0
 
     name = "Siamese nets"
+    shots = (1, 5)
 
     def learner(self, problem, inductive=False):
         koch = problem.image_size == 105
@@ -336,7 +342,7 @@ class Statistician(Method):
 
     name = "Neural statistician"
     group = "generative"
-    ways = (5, 20)
+    ways, shots = (5, 20), (1, 5)
     without = ("n_way", "k_shot")
 
     def __post_init__(self):
@@ -349,11 +355,6 @@ class Statistician(Method):
         sizes = 64 * self.filters, self.context, self.latent, self.hidden
         ways = problem.n_way, problem.train_way or None
         return learners.NeuralStatistician(*networks, *sizes, *ways, inductive)
-
-    def trials(self, problem, params, schedule):
-        for k_shot in (1, 5):
-            for trial in problem.replace(k_shot=k_shot).trials(self, params):
-                yield trial._replace(curve=False)
 
     def protocol(self, problem, trials, rows, n_tasks, schedule):
         queries, size = problem.test_query or "as many as shots", 1 + problem.queries("train")

@@ -75,10 +75,10 @@ class OmniglotStreams(Omniglot):
         for k_shot, row in zip((1, 5), self.of_the_table):
             trial = Trial(*curve, rows=[row] if row < self.views else [], curve=k_shot == 1)
             yield trial._replace(problem=self.replace(k_shot=k_shot))
+        shared = {name: getattr(self, name) for name in ("n_way", "split", "resize", "images")}
         for k_shot in (1, 5):
-            shared = {name: getattr(self, name) for name in ("n_way", "split", "resize", "images")}
-            episodes = Omniglot(k_shot=k_shot, **shared)
-            yield Trial(learner, params, episodes, f"{label}, episodes")
+            for episodes in Omniglot(k_shot=k_shot, **shared).tested(method):
+                yield Trial(learner, params, episodes, f"{label}, episodes")
 
     def paper_values(self, method) -> dict:
         """Return the paper's accuracies by the number of earlier views."""
@@ -94,9 +94,8 @@ class OmniglotStreams(Omniglot):
         """Return the sentence that says how it was tested."""
         order = "each class once before any twice, and so on" if self.rounds else "in random order"
         one, five = self.of_the_table
-        scores = [
-            [row[key] for key in ("mean", "ci95", "diverged", "setting")] for row in rows[-2:]
-        ]
+        keys = ("mean", "ci95", "diverged", "setting")
+        scores = [[row[key] for key in keys] for row in rows if "episodes" in row["method"]]
         episodes = " and ".join(f"{self.result(*score)} ({setting})" for *score, setting in scores)
         return (
             f"accuracy +- 95 % CI over {n_tasks} streams, seed {seed}; a stream has {self.views} "
