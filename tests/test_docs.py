@@ -168,6 +168,19 @@ def test_how_to(lesson_room):
 
 
 @pytest.mark.slow
+def test_the_third_update_in_the_plane_goes_too_far():
+    (code,) = [code for language, code in BLOCK.findall(text("results.md")) if language == "python"]
+    with redirect_stdout(io.StringIO()) as out:
+        exec(code, {})
+    as_trained, halved = [
+        [float(n) for n in re.findall(r"-\d+\.\d", line)] for line in out.getvalue().splitlines()
+    ]
+    assert as_trained[-1] < as_trained[-2] and halved[-1] > halved[-2]
+    for found in (as_trained, halved):
+        assert ", ".join(f"{value:.1f}" for value in found) in text("results.md")
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*MiniImageNet has:UserWarning")
 def test_processes(lesson_room):
     run_page("processes.md")
