@@ -631,6 +631,8 @@ def test_one_training_on_pairs_is_tested_with_1_and_5_shots():
     few = few.with_images(dict.fromkeys(SPLITS, images[:, :9]))  # 5 and 5 are too many
     assert [p.k_shot for p in few.tested(one.method)] == [1, 1]
     assert {p.k_shot for p in few.replace(test_query=4).tested(one.method)} == {1, 5}
+    many = one.problem.replace(n_query=16)  # of the 20 that there are: with five shots too many
+    assert [p.k_shot for p in many.tested(one.method)] == [1, 1, 5, 5]
 
 
 class Pixels(methods.MetricMethod):

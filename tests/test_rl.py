@@ -553,9 +553,10 @@ def test_dot_is_over_all_parts():
 
 
 def test_the_products_of_trpo_are_taken_where_the_divergence_is_least():
-    learner = rl.MAML(rl.GaussianPolicy(2, 2, (3,)), rl.Navigation2D, 0.5, rollouts=8, few=2)
+    policy = rl.GaussianPolicy(2, 2, (3,))
+    learner = rl.MAML(policy, rl.Navigation2D, 0.5, rollouts=8, chunk=3, few=2)
     theta = learner.policy.init(np.random.default_rng(0))
-    goals = rl.Navigation2D.sample_tasks(np.random.default_rng(1), 5)
+    goals = rl.Navigation2D.sample_tasks(np.random.default_rng(1), 6)
     chunks = learner.experience(theta, goals, lambda *key: np.random.default_rng(key))
     asked = []
 
@@ -573,7 +574,7 @@ def test_the_products_of_trpo_are_taken_where_the_divergence_is_least():
         assert abs(kl.item()) < 1e-6  # the policies are those that sampled
         product = learner.kl_product(theta, support, query, v)
         assert sum((v[name] * raw(product[name])).sum() for name in v) > 0
-    assert len(asked) == 4
+    assert len(asked) == 2 * 4  # chunks; products of three iterations and of the length
 
 
 def test_returns_that_no_baseline_fits_are_said():

@@ -179,14 +179,15 @@ class Classification(Problem):
     def tested(self, method) -> list["Classification"]:
         """Return the problem with all numbers of shots and classes that a method is tested with.
 
-        They are those for which there are enough images.
+        They are its own, and those of the method for which there are enough images.
         """
         test = self.images.splits["test"]
         fewest = min(map(len, test), default=0)
         ways = {self.n_way, *(n for n in method.ways if n <= len(test))}
         shots = {k for k in method.shots if k + (self.test_query or k) <= fewest}
-        each = product(sorted({self.k_shot, *shots}), sorted(ways))
-        return [self.replace(k_shot=k, n_way=n) for k, n in each]
+        shots = {k: {} if k == self.k_shot else {"n_query": 0} for k in (self.k_shot, *shots)}
+        each = product(sorted(shots), sorted(ways))
+        return [self.replace(k_shot=k, n_way=n, **shots[k]) for k, n in each]
 
     def paper_values(self, method) -> dict:
         """Return the paper's numbers by setting and steps."""

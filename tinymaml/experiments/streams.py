@@ -14,6 +14,8 @@ from .classification import Omniglot
 from .problem import Trial
 from .schedule import check, option
 
+EPISODES = ", episodes"  # after the method's name
+
 
 @dataclass(frozen=True)
 class OnStreams(Learner):
@@ -78,7 +80,7 @@ class OmniglotStreams(Omniglot):
         shared = {name: getattr(self, name) for name in ("n_way", "split", "resize", "images")}
         for k_shot in (1, 5):
             for episodes in Omniglot(k_shot=k_shot, **shared).tested(method):
-                yield Trial(learner, params, episodes, f"{label}, episodes")
+                yield Trial(learner, params, episodes, label + EPISODES)
 
     def paper_values(self, method) -> dict:
         """Return the paper's accuracies by the number of earlier views."""
@@ -95,7 +97,7 @@ class OmniglotStreams(Omniglot):
         order = "each class once before any twice, and so on" if self.rounds else "in random order"
         one, five = self.of_the_table
         keys = ("mean", "ci95", "diverged", "setting")
-        scores = [[row[key] for key in keys] for row in rows if "episodes" in row["method"]]
+        scores = [[row[key] for key in keys] for row in rows if row["method"].endswith(EPISODES)]
         episodes = " and ".join(f"{self.result(*score)} ({setting})" for *score, setting in scores)
         return (
             f"accuracy +- 95 % CI over {n_tasks} streams, seed {seed}; a stream has {self.views} "

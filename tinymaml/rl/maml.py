@@ -77,7 +77,7 @@ class MAML:
     chunk : int
         Tasks taken at once, on one core.
     few : int
-        Tasks of each chunk in the products of :meth:`kl_product`, which need no precision.
+        Tasks of each chunk in TRPO's products of the KL's Hessian, which need no precision.
     eager : bool
         Do not compile; the numbers are the same.
 

@@ -59,8 +59,9 @@ class TRPO:
     """The meta-update of the paper: F^-1 gradient, by the length at which the KL is ``max_kl``.
 
     F is the Hessian of the mean KL of the adapted policies, so to second order the KL of a step s
-    is s F s / 2. The step is shortened until the loss has fallen and the KL is within its bound; if
-    it never is, theta stays. The numbers are the authors'.
+    is s F s / 2. Its products are of a few tasks, the first ``learner.few`` of each chunk; the
+    gradient is of all. The step is shortened until the loss of all has fallen and their KL is
+    within its bound; if it never is, theta stays. The numbers are the authors'.
     """
 
     max_kl: float = 0.01
