@@ -39,7 +39,8 @@ def test_curves_differ_in_more_than_colour(ax):
 
 def test_many_systems_differ_over_time_and_ticks_are_minutes(ax):
     curves = {f"system {i}": ([60, 600 * i], [0.5, 0.9]) for i in range(1, 15)}
-    plots.time_curves(curves, "5-way 1-shot", ax=ax)
+    plots.time_curves(curves, "40 rollouts", "return", ax=ax)
+    assert ax.get_ylabel() == "validation return"
     assert ax.lines[2].get_xydata().tolist() == [[1, 0.5], [30, 0.9]]
     assert len({(x.get_color(), x.get_linestyle()) for x in ax.lines}) == 14
     ax.figure.canvas.draw()

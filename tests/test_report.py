@@ -473,7 +473,7 @@ def test_systems_are_drawn_together_over_their_time_and_their_costs_stand_in_one
     tmp_path, monkeypatch
 ):
     drawn = []
-    draw = lambda curves, title, ax: drawn.append((title, curves))
+    draw = lambda curves, title, metric, ax: drawn.append((title, metric, curves))
     monkeypatch.setattr(plots, "time_curves", draw)
     start = METRICS + "20,1,1.0,,\n500,9,0.5,0.77,0\n"
     runs = [
@@ -490,7 +490,8 @@ def test_systems_are_drawn_together_over_their_time_and_their_costs_stand_in_one
     change(runs[2], parameters=111_424, trained_steps=2000, task_ms=1234.56)
     text, html = (path.read_text() for path in report(runs, tmp_path / "page"))
     curve = [[9, 20], [0.77, 0.8]]
-    assert drawn == [("5-way 1-shot", {"maml, again": curve, "protonet": [[9], [0.77]]})]
+    both = {"maml, again": curve, "protonet": [[9], [0.77]]}
+    assert drawn == [("5-way 1-shot", "accuracy", both)]
     page = Page(html)
     costs = page.table("Omniglot: what each system costs")
     assert costs.keys() == {"maml, again", "protonet", "many"}

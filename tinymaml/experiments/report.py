@@ -386,12 +386,13 @@ def _facts(entry, run):
 
 
 def _all_systems(entries, data, out):
-    """Say what each system costs, and draw their accuracy over the time of training together.
+    """Say what each system costs, and draw their scores over the time of training together.
 
     Of runs that differ in their seed only, the first stands for all.
     """
     if len(entries) < 2:
         return []
+    metric = entries[0].results["metric"]
     panels, rows = {}, []  # by setting the curves by run
     for entry in entries:
         run, setting = entry.results["run"], entry.results["rows"][0]["setting"]
@@ -413,11 +414,11 @@ def _all_systems(entries, data, out):
 
         def draw(axes):
             for ax, (setting, curves) in zip(axes, panels):
-                plots.time_curves(curves, setting, ax=ax)
+                plots.time_curves(curves, setting, metric, ax=ax)
 
         path = out / f"{_file_name(data)}-systems.png"
         plots.save(path, draw, width=5 * len(panels), height=4.5, panels=(1, len(panels)))
-        blocks.append(_picture(path, f"{data}: accuracy over the time of training", out))
+        blocks.append(_picture(path, f"{data}: {metric} over the time of training", out))
     return blocks
 
 

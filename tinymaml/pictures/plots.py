@@ -220,23 +220,25 @@ def film(poses: np.ndarray, times: Sequence[float], title: str, ax: Axes = None)
     return ax
 
 
-def time_curves(curves: dict, title: str, ax: Axes = None) -> Axes:
-    """Draw the accuracy of several systems on validation tasks over the time of their trainings.
+def time_curves(curves: dict, title: str, metric: str = "accuracy", ax: Axes = None) -> Axes:
+    """Draw the scores of several systems on validation tasks over the time of their trainings.
 
     Parameters
     ----------
     curves : dict of str to (list, list)
-        By the name of a system, seconds and accuracies.
+        By the name of a system, seconds and scores.
     title : str
+    metric : str
+        What the scores are.
     ax : matplotlib.axes.Axes, optional
     """
     ax = _axes(ax)
     colours, styles = (BLUE, ORANGE, GREEN, PINK, SKY, RED, "black"), ("o-", "s--", "^:")
-    for i, (name, (seconds, accuracies)) in enumerate(curves.items()):
+    for i, (name, (seconds, scores)) in enumerate(curves.items()):
         look = {"color": colours[i % len(colours)], "ms": 3, "lw": 1.2, "label": name}
         minutes = np.array(seconds) / 60
-        ax.plot(minutes, accuracies, styles[i // len(colours) % len(styles)], **look)
-    ax.set(title=title, xlabel="minutes of training", ylabel="validation accuracy", xscale="log")
+        ax.plot(minutes, scores, styles[i // len(colours) % len(styles)], **look)
+    ax.set(title=title, xlabel="minutes of training", ylabel=f"validation {metric}", xscale="log")
     ax.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
