@@ -172,12 +172,11 @@ def test_the_third_update_in_the_plane_goes_too_far():
     (code,) = [code for language, code in BLOCK.findall(text("results.md")) if language == "python"]
     with redirect_stdout(io.StringIO()) as out:
         exec(code, {})
-    as_trained, halved = [
-        [float(n) for n in re.findall(r"-\d+\.\d", line)] for line in out.getvalue().splitlines()
-    ]
+    read = lambda words: np.array(re.findall(r"-\d+\.\d", words), float).reshape(2, 4)
+    as_trained, halved = found = read(out.getvalue())
     assert as_trained[-1] < as_trained[-2] and halved[-1] > halved[-2]
-    for found in (as_trained, halved):
-        assert ", ".join(f"{value:.1f}" for value in found) in text("results.md")
+    (said,) = re.findall(r"This prints (.*?) \(", text("results.md"))
+    assert abs(found - read(said)).max() < 0.5  # another processor rounds otherwise
 
 
 @pytest.mark.slow
